@@ -1,0 +1,77 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"heraldlb.io/herald/api/v1beta1"
+)
+
+// Services watches the Services of type LoadBalancer in all namespaces. A Service that changes to another type is
+// seen as deleted.
+func (c *Client) Services() cache.SharedIndexInformer {
+	return informer(c.CoreV1().RESTClient(), "services", &corev1.Service{},
+		fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)))
+}
+
+// EndpointSlices watches the EndpointSlices of all namespaces.
+func (c *Client) EndpointSlices() cache.SharedIndexInformer {
+	return informer(c.DiscoveryV1().RESTClient(), "endpointslices", &discoveryv1.EndpointSlice{}, fields.Everything())
+}
+
+// Nodes watches the cluster's nodes.
+func (c *Client) Nodes() cache.SharedIndexInformer {
+	return informer(c.CoreV1().RESTClient(), "nodes", &corev1.Node{}, fields.Everything())
+}
+
+// IPAddressPools watches the pools.
+func (c *Client) IPAddressPools() cache.SharedIndexInformer {
+	return informer(c.Herald, "ipaddresspools", &v1beta1.IPAddressPool{}, fields.Everything())
+}
+
+// L2Advertisements watches the layer 2 advertisements.
+func (c *Client) L2Advertisements() cache.SharedIndexInformer {
+	return informer(c.Herald, "l2advertisements", &v1beta1.L2Advertisement{}, fields.Everything())
+}
+
+// informer watches one resource in all namespaces. It never resyncs: a handler hears of changes and of nothing
+// else.
+func informer(client rest.Interface, resource string, example runtime.Object, selector fields.Selector) cache.SharedIndexInformer {
+	inf := cache.NewSharedIndexInformer(
+		cache.NewListWatchFromClient(client, resource, "", selector), example, 0,
+		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
+	if err := inf.SetTransform(dropManagedFields); err != nil {
+		panic(err) // only possible once the informer runs
+	}
+	return inf
+}
+
+// dropManagedFields forgets what no part of Herald reads and what makes up most of an object's size.
+func dropManagedFields(obj any) (any, error) {
+	if m, err := meta.Accessor(obj); err == nil {
+		m.SetManagedFields(nil)
+	}
+	return obj, nil
+}
+
+// Run starts informers and waits until each has read its resource once. They stop when ctx is done. When ctx ends
+// first, the error is ctx's.
+func Run(ctx context.Context, informers ...cache.SharedIndexInformer) error {
+	synced := make([]cache.InformerSynced, 0, len(informers))
+	for _, inf := range informers {
+		go inf.Run(ctx.Done())
+		synced = append(synced, inf.HasSynced)
+	}
+	if !cache.WaitForCacheSync(ctx.Done(), synced...) {
+		return fmt.Errorf("read the cluster's state: %w", context.Cause(ctx))
+	}
+	return nil
+}
