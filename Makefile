@@ -1,0 +1,81 @@
+# Herald's make targets; `make help` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+# The name of the lab that `make demo` leaves up.
+LAB ?= demo
+# The architectures of `make images`; tests and the demo need this machine's only.
+ARCHS ?= amd64,arm64
+TAG ?= dev
+HOSTARCH := $(shell $(GO) env GOARCH)
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X heraldlb.io/herald/internal/cmdline.version=$(VERSION) -X heraldlb.io/herald/internal/cmdline.commit=$(COMMIT)
+
+# The race detector needs cgo and a C compiler.
+RACE := $(shell [ "$$($(GO) env CGO_ENABLED)" = 1 ] && command -v "$$($(GO) env CC)" >/dev/null && echo -race)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: lab images-host ## the main job, shown on a real cluster in this machine; leaves the cluster up
+	$(GO) build -o bin/demo ./e2etest/demo
+	bin/demo --name $(LAB)
+
+.PHONY: test
+test: lint unit e2e ## everything that CI runs: static checks, unit tests, end-to-end tests in the lab
+
+.PHONY: build
+build: lab ## the binaries, into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/ ./controller ./speaker
+
+.PHONY: lab
+lab: ## bin/lab, the command that runs a real cluster on this machine
+	$(GO) build -o bin/lab ./e2etest/lab/cmd/lab
+
+.PHONY: images
+images: ## OCI images for $(ARCHS), into dist/images/
+	$(GO) run ./internal/oci/mkimages -arch $(ARCHS) -tag $(TAG) -version $(VERSION) -commit $(COMMIT) -out dist/images
+
+.PHONY: images-host
+images-host:
+	@$(MAKE) --no-print-directory images ARCHS=$(HOSTARCH)
+
+.PHONY: generate
+generate: ## what is generated: deep copies, CRDs, manifests/
+	$(GO) tool controller-gen object paths=./api/...
+	$(GO) tool controller-gen crd paths=./api/... output:crd:dir=config/crd
+	@$(MAKE) --no-print-directory manifests
+
+.PHONY: manifests
+manifests: ## manifests/, rendered from config/
+	@{ echo '# Rendered from config/ by `make manifests`: edit there.'; $(GO) tool kustomize build config; } > manifests/herald.yaml
+
+.PHONY: lint
+lint: ## static checks: formatting, vet, staticcheck, and that what is generated is up to date
+	@bad=$$(git ls-files '*.go' | xargs gofmt -l); [ -z "$$bad" ] || { echo "not gofmt-ed:"; echo "$$bad"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	@.ci/generated
+
+.PHONY: unit
+unit: ## unit tests, with the race detector where there is a C compiler
+	$(GO) test $(RACE) -timeout 10m $$($(GO) list ./... | grep -v -e /e2etest$$ -e /e2etest/lab$$)
+
+.PHONY: e2e
+e2e: images-host ## end-to-end tests on real clusters in this machine (root)
+	$(GO) test $(RACE) -count=1 -timeout 25m -p 1 -v ./e2etest/lab ./e2etest
+
+.PHONY: bench
+bench: ## benchmarks of the pure parts
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+
+.PHONY: clean
+clean: ## bin/ and dist/
+	rm -rf bin dist
