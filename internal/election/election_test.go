@@ -1,0 +1,209 @@
+package election
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func fit(node string) Candidate {
+	return Candidate{Node: node, Alive: true, Selected: true, Reachable: true, Endpoint: true}
+}
+
+func with(node string, change func(*Candidate)) Candidate {
+	c := fit(node)
+	change(&c)
+	return c
+}
+
+func fits(n int) []Candidate {
+	cs := make([]Candidate, n)
+	for i := range cs {
+		cs[i] = fit(fmt.Sprintf("node-%d", i+1))
+	}
+	return cs
+}
+
+// Speakers of different versions take part in one election: these values never change.
+func TestRankIsTheSameInEveryVersion(t *testing.T) {
+	for _, tc := range []struct {
+		addr, node string
+		want       uint64
+	}{
+		{"192.0.2.1", "n1", 0x938ec48dd34ea2e8},
+		{"192.0.2.1", "n2", 0xdf0599afb012c541},
+		{"192.0.2.2", "n1", 0x4892a8d6087a45a4},
+		{"2001:db8::1", "n1", 0x5b26b249078a36a1},
+		{"2001:db8::1", "worker-1.example.net", 0x80767af533fc1186},
+		{"0.0.0.0", "", 0x56daa694452b04bf},
+	} {
+		if got := rank(netip.MustParseAddr(tc.addr), tc.node); got != tc.want {
+			t.Errorf("rank(%s, %q) = %#x, want %#x", tc.addr, tc.node, got, tc.want)
+		}
+	}
+}
+
+func TestWhoMayOwnAnAddress(t *testing.T) {
+	addr := netip.MustParseAddr("192.0.2.7")
+	for _, tc := range []struct {
+		name string
+		out  Candidate
+		why  Reason
+	}{
+		{"a dead node may not", with("a", func(c *Candidate) { c.Alive = false }), NotAlive},
+		{"a node that no advertisement selects may not", with("a", func(c *Candidate) { c.Selected = false }), NotSelected},
+		{"a node that is excluded by label may not", with("a", func(c *Candidate) { c.Excluded = true }), ExcludedByLabel},
+		{"a node without network may not", with("a", func(c *Candidate) { c.NetworkUnavailable = true }), NetworkUnavailable},
+		{"a node without an interface there may not", with("a", func(c *Candidate) { c.Reachable = false }), NoInterface},
+		{"a node without an endpoint may not", with("a", func(c *Candidate) { c.Endpoint = false }), NoEndpoint},
+		{"a node that is not Ready yields to one that is", with("a", func(c *Candidate) { c.NotReady = true }), NotReady},
+		{"a draining node yields to one that is not", with("a", func(c *Candidate) { c.Draining = true }), Draining},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			// Whatever their ranks are, the other one owns the address.
+			for _, other := range []string{"b", "c", "d", "e", "f"} {
+				owner, ok := Owner(addr, []Candidate{tc.out, fit(other)})
+				if !ok || owner != other {
+					t.Errorf("owner is %q, %t; want %q", owner, ok, other)
+				}
+				if got := Explain(addr, []Candidate{tc.out, fit(other)}); got[0] != (Verdict{"a", tc.why}) || got[1] != (Verdict{other, Fit}) {
+					t.Errorf("verdicts are %v; want a %s and %s fit", got, tc.why, other)
+				}
+			}
+		})
+	}
+}
+
+func TestTheLastResort(t *testing.T) {
+	addr := netip.MustParseAddr("2001:db8::7")
+	notReady := with("notready", func(c *Candidate) { c.NotReady = true })
+	draining := with("draining", func(c *Candidate) { c.Draining = true })
+	both := with("both", func(c *Candidate) { c.Draining, c.NotReady = true, true })
+	for _, tc := range []struct {
+		name       string
+		candidates []Candidate
+		owner      string
+	}{
+		{"nobody is there", nil, ""},
+		{"only unfit nodes are there", []Candidate{{Node: "dead"}}, ""},
+		{"only a draining node is there", []Candidate{draining}, "draining"},
+		{"not Ready is better than draining", []Candidate{draining, both, notReady}, "notready"},
+		{"draining is better than both", []Candidate{both, draining}, "draining"},
+		{"both is better than none", []Candidate{both}, "both"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if owner, ok := Owner(addr, tc.candidates); owner != tc.owner || ok != (tc.owner != "") {
+				t.Errorf("owner is %q, %t; want %q", owner, ok, tc.owner)
+			}
+		})
+	}
+}
+
+func TestTheLoserOfAnElectionIsOutranked(t *testing.T) {
+	cs := []Candidate{fit("a"), fit("b")}
+	addr := netip.MustParseAddr("192.0.2.7")
+	owner, _ := Owner(addr, cs)
+	for _, v := range Explain(addr, cs) {
+		if want := map[bool]Reason{true: Fit, false: Outranked}[v.Node == owner]; v.Reason != want {
+			t.Errorf("%s is %q, want %q", v.Node, v.Reason, want)
+		}
+	}
+}
+
+func TestTheOrderOfCandidatesDoesNotMatter(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		addr := genAddr().Draw(t, "addr")
+		cs := rapid.SliceOfNDistinct(genCandidate(), 0, 12, func(c Candidate) string { return c.Node }).Draw(t, "candidates")
+		owner, ok := Owner(addr, cs)
+		shuffled := rapid.Permutation(cs).Draw(t, "shuffled")
+		if o, k := Owner(addr, shuffled); o != owner || k != ok {
+			t.Fatalf("owner is %q of %v and %q of %v", owner, cs, o, shuffled)
+		}
+	})
+}
+
+// When a candidate goes, only what it owned moves; when it comes, only what it gains.
+func TestOnlyWhatMustMoveMoves(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		addr := genAddr().Draw(t, "addr")
+		cs := rapid.SliceOfNDistinct(genCandidate(), 1, 12, func(c Candidate) string { return c.Node }).Draw(t, "candidates")
+		gone := rapid.IntRange(0, len(cs)-1).Draw(t, "gone")
+		before, _ := Owner(addr, cs)
+		rest := append(append([]Candidate{}, cs[:gone]...), cs[gone+1:]...)
+		after, _ := Owner(addr, rest)
+		if before != cs[gone].Node && before != after {
+			t.Fatalf("%s went and the address moved from %q to %q", cs[gone].Node, before, after)
+		}
+	})
+}
+
+func TestAddressesAreSpreadEvenly(t *testing.T) {
+	for _, tc := range []struct {
+		nodes, addresses int
+		bar              float64 // most that one node has, over the mean
+	}{
+		{3, 256, 1.25},
+		{3, 4096, 1.05},
+		{10, 4096, 1.15},
+		{50, 16384, 1.25},
+	} {
+		for _, first := range []string{"192.0.2.0", "203.0.113.128", "2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ff00:0"} {
+			counts := map[string]int{}
+			a := netip.MustParseAddr(first)
+			for range tc.addresses {
+				owner, _ := Owner(a, fits(tc.nodes))
+				counts[owner]++
+				a = a.Next()
+			}
+			most := 0
+			for _, n := range counts {
+				most = max(most, n)
+			}
+			if got := float64(most) * float64(tc.nodes) / float64(tc.addresses); got > tc.bar {
+				t.Errorf("%d addresses from %s on %d nodes: most over mean is %.2f, want at most %.2f", tc.addresses, first, tc.nodes, got, tc.bar)
+			}
+		}
+	}
+}
+
+func genAddr() *rapid.Generator[netip.Addr] {
+	return rapid.Custom(func(t *rapid.T) netip.Addr {
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		var b [16]byte
+		for i := range b {
+			b[i] = byte(r.Uint32())
+		}
+		if rapid.Bool().Draw(t, "v4") {
+			return netip.AddrFrom4([4]byte(b[:4]))
+		}
+		return netip.AddrFrom16(b)
+	})
+}
+
+func genCandidate() *rapid.Generator[Candidate] {
+	return rapid.Custom(func(t *rapid.T) Candidate {
+		often := func(name string) bool { return rapid.IntRange(0, 9).Draw(t, name) > 0 }
+		return Candidate{
+			Node:               rapid.StringMatching(`[a-z][a-z0-9-]{0,8}`).Draw(t, "node"),
+			Alive:              often("alive"),
+			Selected:           often("selected"),
+			Reachable:          often("reachable"),
+			Endpoint:           often("endpoint"),
+			Excluded:           !often("excluded"),
+			NetworkUnavailable: !often("networkUnavailable"),
+			NotReady:           !often("notReady"),
+			Draining:           !often("draining"),
+		}
+	})
+}
+
+func BenchmarkOwner(b *testing.B) {
+	cs := fits(50)
+	addr := netip.MustParseAddr("192.0.2.7")
+	for b.Loop() {
+		Owner(addr, cs)
+	}
+}
