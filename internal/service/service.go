@@ -1,0 +1,167 @@
+// Package service reads from a Service what it asks of Herald: whether it is ours to serve, the IP families it
+// wants, and the addresses it holds. It also owns the names that Herald writes on Services, so that controller and
+// speaker agree on them.
+//
+// It is pure, and it only reads: it never changes a Service and decides nothing about addresses.
+package service
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Class is the spec.loadBalancerClass that means Herald.
+const Class = "heraldlb.io/herald"
+
+// AnnotationPool is written on a Service together with its addresses and names the pool they are from: one name,
+// or, when each address is from a pool of its own, one name for each address, separated by commas.
+const AnnotationPool = "heraldlb.io/pool"
+
+// ConditionAllocated is the type of the condition that says whether the Service has the addresses it asks for.
+const ConditionAllocated = "heraldlb.io/Allocated"
+
+// ReasonAllocated is the reason of ConditionAllocated when it is True. When it is False the reason is package
+// ipam's.
+const ReasonAllocated = "AddressAssigned"
+
+// Request is what a Service asks for, and what its status says it holds.
+type Request struct {
+	Key types.NamespacedName
+
+	// Families are the IP families wanted, the Service's first one first.
+	Families []corev1.IPFamily
+
+	// AllFamilies: a part of Families is of no use to the Service. When false, it wants what can be had of them.
+	AllFamilies bool
+
+	// Held are the addresses of status.loadBalancer.
+	Held []Held
+}
+
+// Held is one address of a Service's status, with the pool that AnnotationPool names for it, empty for none.
+type Held struct {
+	Addr netip.Addr
+	Pool string
+}
+
+// Of returns what a Service asks for; false means that it is not to be served: another type, another class, or on
+// its way out. class is the only load balancer class to serve; empty means Class, and Services that name none.
+func Of(svc *corev1.Service, class string) (Request, bool) {
+	if !OfClass(svc, class) || svc.DeletionTimestamp != nil {
+		return Request{}, false
+	}
+	families := Families(svc)
+	return Request{
+		Key:         types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name},
+		Families:    families,
+		AllFamilies: len(families) < 2 || policy(svc) == corev1.IPFamilyPolicyRequireDualStack,
+		Held:        HeldBy(svc),
+	}, true
+}
+
+// OfClass tells whether a Service is of type LoadBalancer and of the class, in the sense of Of.
+func OfClass(svc *corev1.Service, class string) bool {
+	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer {
+		return false
+	}
+	named := svc.Spec.LoadBalancerClass
+	switch {
+	case class != "":
+		return named != nil && *named == class
+	case named == nil:
+		return true
+	default:
+		return *named == Class
+	}
+}
+
+// Marked tells whether Herald has written its pool annotation or its condition on a Service.
+func Marked(svc *corev1.Service) bool {
+	_, annotated := svc.Annotations[AnnotationPool]
+	return annotated || Condition(svc) != nil
+}
+
+// Condition returns the Service's ConditionAllocated, nil when there is none. It points into svc.
+func Condition(svc *corev1.Service) *metav1.Condition {
+	for i := range svc.Status.Conditions {
+		if svc.Status.Conditions[i].Type == ConditionAllocated {
+			return &svc.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// Families returns the families the Service wants, its first one first. The API server has made spec.ipFamilies
+// fit the cluster: a PreferDualStack Service names two families exactly where the cluster has both.
+func Families(svc *corev1.Service) []corev1.IPFamily {
+	families := svc.Spec.IPFamilies
+	if len(families) == 0 {
+		families = familiesOf(svc.Spec.ClusterIPs)
+	}
+	if policy(svc) == corev1.IPFamilyPolicySingleStack && len(families) > 1 {
+		families = families[:1]
+	}
+	return slices.Clone(families)
+}
+
+// HeldBy returns the addresses of the Service's status, in its order. What is not an IP address is left out.
+func HeldBy(svc *corev1.Service) []Held {
+	var held []Held
+	for _, ingress := range svc.Status.LoadBalancer.Ingress {
+		if a, err := netip.ParseAddr(ingress.IP); err == nil {
+			held = append(held, Held{Addr: a.Unmap()})
+		}
+	}
+	annotation, annotated := svc.Annotations[AnnotationPool]
+	if !annotated {
+		return held
+	}
+	pools := strings.Split(annotation, ",")
+	for i := range held {
+		switch {
+		case len(pools) == 1:
+			held[i].Pool = pools[0]
+		case i < len(pools):
+			held[i].Pool = pools[i]
+		}
+	}
+	return held
+}
+
+// PoolAnnotation is the value of AnnotationPool for addresses from these pools, given in the addresses' order.
+func PoolAnnotation(pools []string) string {
+	if len(slices.Compact(slices.Clone(pools))) == 1 {
+		return pools[0]
+	}
+	return strings.Join(pools, ",")
+}
+
+// FamilyOf returns the family of an address.
+func FamilyOf(a netip.Addr) corev1.IPFamily {
+	if a.Unmap().Is4() {
+		return corev1.IPv4Protocol
+	}
+	return corev1.IPv6Protocol
+}
+
+func policy(svc *corev1.Service) corev1.IPFamilyPolicy {
+	if svc.Spec.IPFamilyPolicy == nil {
+		return corev1.IPFamilyPolicySingleStack
+	}
+	return *svc.Spec.IPFamilyPolicy
+}
+
+func familiesOf(clusterIPs []string) []corev1.IPFamily {
+	var families []corev1.IPFamily
+	for _, ip := range clusterIPs {
+		if a, err := netip.ParseAddr(ip); err == nil {
+			families = append(families, FamilyOf(a))
+		}
+	}
+	return families
+}
