@@ -67,6 +67,13 @@ func main() {
 	logger := log.NewLogfmtLogger(log.NewSyncWriter(os.Stderr))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if len(os.Args) == 3 && os.Args[1] == "get" {
+		if err := fetch(ctx, os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "error:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(ctx, logger); err != nil {
 		logger.Log("level", "error", "msg", "cannot serve", "err", err)
 		os.Exit(1)
