@@ -26,8 +26,9 @@ type Lease struct {
 type Result struct {
 	// Leases are the addresses held now, in the order of the families asked for.
 	Leases []Lease
-	// Freed are addresses given back, because the request no longer wants their family.
-	Freed []Lease
+	// Unwanted are addresses still held although the request no longer wants their family. They are taken back by
+	// Return, once nobody can see them on the Service any more.
+	Unwanted []Lease
 	// Refusal says why a wanted family has no address; nil when each has one.
 	Refusal *Refusal
 }
@@ -48,6 +49,8 @@ type Allocator struct {
 	open   [families]bitset      // the ranks of the pools that have a free address
 	full   [families]*Refusal    // what Allocate says when no pool has one, made once for a set of pools
 
+	turns uint64 // see Turns
+
 	holders map[types.NamespacedName]*holder
 	byAddr  map[netip.Addr]*holder
 }
@@ -66,6 +69,8 @@ type lease struct {
 	outside bool
 }
 
+func (l lease) public() Lease { return Lease{Addr: l.addr, Pool: l.pool.name} }
+
 // New returns an allocator without pools.
 func New() *Allocator {
 	a := &Allocator{holders: map[types.NamespacedName]*holder{}, byAddr: map[netip.Addr]*holder{}}
@@ -73,9 +78,8 @@ func New() *Allocator {
 	return a
 }
 
-// Allocate gives a Service what it asks for and still lacks, and takes back addresses of families that it no longer
-// wants. What it holds of a family it wants stays as it is. When not all can be had, a request with AllFamilies
-// gets nothing more; any other gets what there is.
+// Allocate gives a Service what it asks for and still lacks. What it holds stays as it is. When not all can be had,
+// a request with AllFamilies gets nothing more; any other gets what there is.
 //
 // The lowest free address of the first pool by name is given, both families from one pool where one has both.
 // What the request says it holds is not looked at: see Seat.
@@ -91,7 +95,7 @@ func (a *Allocator) Allocate(req service.Request) Result {
 	if h != nil {
 		for f := range h.leases {
 			if h.leases[f].addr.IsValid() && !wanted[f] {
-				r.Freed = append(r.Freed, a.free(h, family(f)))
+				r.Unwanted = append(r.Unwanted, h.leases[f].public())
 			}
 		}
 	}
@@ -103,10 +107,9 @@ func (a *Allocator) Allocate(req service.Request) Result {
 		r.Leases = make([]Lease, 0, len(req.Families))
 		for _, name := range req.Families {
 			if l := h.leases[familyOf(name)]; l.addr.IsValid() {
-				r.Leases = append(r.Leases, Lease{Addr: l.addr, Pool: l.pool.name})
+				r.Leases = append(r.Leases, l.public())
 			}
 		}
-		a.forgetIfEmpty(h)
 	}
 	return r
 }
@@ -140,9 +143,7 @@ func (a *Allocator) take(key types.NamespacedName, h **holder, missing [families
 		}
 		p := a.pools[rank]
 		addr := p.free[f].takeFirst()
-		if p.free[f].empty() {
-			a.open[f].clear(rank)
-		}
+		a.closeIfEmpty(p, f)
 		p.inUse[f]++
 		(*h).leases[f] = lease{addr: addr, pool: p}
 		a.byAddr[addr] = *h
@@ -204,6 +205,17 @@ func (a *Allocator) Release(key types.NamespacedName) []Lease {
 	return freed
 }
 
+// Return takes back one address of a Service, and tells whether the Service held it.
+func (a *Allocator) Return(key types.NamespacedName, addr netip.Addr) bool {
+	h := a.byAddr[addr]
+	if h == nil || h.key != key {
+		return false
+	}
+	a.free(h, familyOfAddr(addr))
+	a.forgetIfEmpty(h)
+	return true
+}
+
 // Holder returns who holds an address.
 func (a *Allocator) Holder(addr netip.Addr) (types.NamespacedName, bool) {
 	h, ok := a.byAddr[addr]
@@ -213,9 +225,19 @@ func (a *Allocator) Holder(addr netip.Addr) (types.NamespacedName, bool) {
 	return h.key, true
 }
 
-// Holds tells whether a Service holds any address.
-func (a *Allocator) Holds(key types.NamespacedName) bool {
-	return a.holders[key] != nil
+// Held returns what a Service holds, IPv4 first.
+func (a *Allocator) Held(key types.NamespacedName) []Lease {
+	h := a.holders[key]
+	if h == nil {
+		return nil
+	}
+	var held []Lease
+	for _, l := range h.leases {
+		if l.addr.IsValid() {
+			held = append(held, l.public())
+		}
+	}
+	return held
 }
 
 // Available tells whether some pool has a free address of the family.
@@ -233,9 +255,12 @@ func (a *Allocator) free(h *holder, f family) Lease {
 		l.pool.outside[f]--
 	} else {
 		l.pool.free[f].add(l.addr)
-		a.open[f].set(l.pool.rank)
+		if !a.open[f].has(l.pool.rank) {
+			a.open[f].set(l.pool.rank)
+			a.turns++
+		}
 	}
-	return Lease{Addr: l.addr, Pool: l.pool.name}
+	return l.public()
 }
 
 func (a *Allocator) forgetIfEmpty(h *holder) {

@@ -77,9 +77,6 @@ func (a *Allocator) SetPools(pools []config.Pool) map[types.NamespacedName][]Lea
 	}
 	for f := range families {
 		slices.SortFunc(a.ranges[f], func(x, y poolRange) int { return x.From().Compare(y.From()) })
-	}
-	withdrawn := a.reseat()
-	for f := range families {
 		a.open[f] = newBitset(len(pools))
 		for rank, p := range a.pools {
 			if !p.free[f].empty() {
@@ -88,7 +85,8 @@ func (a *Allocator) SetPools(pools []config.Pool) map[types.NamespacedName][]Lea
 		}
 		a.full[f] = a.explain(f)
 	}
-	return withdrawn
+	a.turns++
+	return a.reseat()
 }
 
 func (a *Allocator) add(rank int, from config.Pool) {
@@ -151,10 +149,19 @@ func (a *Allocator) occupy(l *lease, f family) {
 		return
 	}
 	l.pool.free[f].remove(l.addr)
-	if l.pool.free[f].empty() {
-		a.open[f].clear(l.pool.rank)
+	a.closeIfEmpty(l.pool, f)
+}
+
+// closeIfEmpty takes a pool without a free address out of the choice.
+func (a *Allocator) closeIfEmpty(p *pool, f family) {
+	if p.free[f].empty() && a.open[f].has(p.rank) {
+		a.open[f].clear(p.rank)
+		a.turns++
 	}
 }
+
+// Turns is a number that changes whenever a pool becomes full, stops being full, or the pools are replaced.
+func (a *Allocator) Turns() uint64 { return a.turns }
 
 // poolOf returns the pool that has an address, nil when none has.
 func (a *Allocator) poolOf(addr netip.Addr) *pool {

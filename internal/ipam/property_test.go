@@ -66,7 +66,6 @@ func (m *model) allocate(req service.Request) (held []Lease, refused bool) {
 	if mine == nil {
 		mine = map[corev1.IPFamily]Lease{}
 	}
-	maps.DeleteFunc(mine, func(f corev1.IPFamily, _ Lease) bool { return !slices.Contains(req.Families, f) })
 	var missing []corev1.IPFamily
 	for _, f := range req.Families {
 		if _, ok := mine[f]; !ok {
@@ -184,6 +183,17 @@ func TestRandomHistoriesMatchTheModel(t *testing.T) {
 				}
 				delete(m.held, k)
 			},
+			"return": func(t *rapid.T) {
+				k, addr := key(name.Draw(t, "service")), rapid.SampledFrom(universe).Draw(t, "address")
+				f := service.FamilyOf(addr)
+				had := m.held[k][f].Addr == addr
+				if got := a.Return(k, addr); got != had {
+					t.Fatalf("%v gives back %v: %v, want %v", k, addr, got, had)
+				}
+				if had {
+					delete(m.held[k], f)
+				}
+			},
 			"seat": func(t *rapid.T) {
 				addr := rapid.SampledFrom(universe)
 				pool := rapid.SampledFrom([]string{"", "p0", "p1", "p2"})
@@ -228,6 +238,11 @@ func TestRandomHistoriesMatchTheModel(t *testing.T) {
 // check compares all that can be seen of the allocator with the model.
 func check(t *rapid.T, a *Allocator, m *model) {
 	inUse := map[string]int{}
+	for key, ls := range m.held {
+		if got := a.Held(key); len(got) != len(ls) {
+			t.Fatalf("%v holds %s, want %v", key, leases(got), ls)
+		}
+	}
 	for _, addr := range universe {
 		want, held := m.holder(addr)
 		if got, ok := a.Holder(addr); ok != held || got != want {

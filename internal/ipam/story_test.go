@@ -78,8 +78,8 @@ func leases(ls []Lease) string {
 
 func result(r Result) string {
 	out := leases(r.Leases)
-	if len(r.Freed) > 0 {
-		out += " freed " + leases(r.Freed)
+	if len(r.Unwanted) > 0 {
+		out += " unwanted " + leases(r.Unwanted)
 	}
 	if r.Refusal != nil {
 		out += " " + string(r.Refusal.Reason)
@@ -126,6 +126,9 @@ func TestStory(t *testing.T) {
 	allocate := func(r service.Request) func() string { return func() string { return result(a.Allocate(r)) } }
 	seat := func(r service.Request) func() string { return func() string { return unseated(a.Seat(r)) } }
 	release := func(name string) func() string { return func() string { return leases(a.Release(key(name))) } }
+	giveBack := func(name, addr string) func() string {
+		return func() string { return fmt.Sprint(a.Return(key(name), netip.MustParseAddr(addr))) }
+	}
 	count := func() string { return counts(a) }
 
 	for _, step := range []struct {
@@ -152,7 +155,10 @@ func TestStory(t *testing.T) {
 		{"s2 goes", release("s2"), "192.0.2.2@lan"},
 		{"s2 goes again and gives nothing twice", release("s2"), ""},
 		{"s5 gets what s2 had", allocate(require("s5", only4)), "192.0.2.2@lan"},
-		{"s4 turns to IPv6 only and gives its IPv4 address back", allocate(require("s4", only6)), "2001:db8::1@lan freed 192.0.2.4@lan"},
+		{"s4 turns to IPv6 only and wants its IPv4 address no more", allocate(require("s4", only6)), "2001:db8::1@lan unwanted 192.0.2.4@lan"},
+		{"it is not free before s4 has given it back", allocate(require("s6", only4)), "PoolExhausted"},
+		{"nobody else can give it back", giveBack("s6", "192.0.2.4"), "false"},
+		{"s4 does", giveBack("s4", "192.0.2.4"), "true"},
 		{"s4 must have both again and gets what it had", allocate(require("s4", fourFirst)), "192.0.2.4@lan 2001:db8::1@lan"},
 		{"s1 must have both, cannot, and keeps its address all the same", allocate(require("s1", fourFirst)), "192.0.2.1@lan PoolExhausted"},
 		{"s1 is content with one again", allocate(require("s1", only4)), "192.0.2.1@lan"},
