@@ -1,0 +1,81 @@
+package gossip
+
+import (
+	stdlog "log"
+	"net/netip"
+	"strings"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/hashicorp/memberlist"
+)
+
+// delegate gives memberlist this member's health to spread.
+type delegate struct{ r *Ring }
+
+func (d delegate) NodeMeta(limit int) []byte {
+	d.r.mu.Lock()
+	h := d.r.health
+	d.r.mu.Unlock()
+	b, complete := h.encode(limit)
+	if !complete {
+		level.Error(d.r.logger).Log("msg", "this node has more interfaces and subnets than gossip can carry; those at the end are not offered", "interfaces", len(h.Interfaces))
+	}
+	return b
+}
+
+func (delegate) NotifyMsg([]byte)                {}
+func (delegate) GetBroadcasts(int, int) [][]byte { return nil }
+func (delegate) LocalState(bool) []byte          { return nil }
+func (delegate) MergeRemoteState([]byte, bool)   {}
+
+// events hears from memberlist who comes, changes and goes. It is called with memberlist's lock held.
+type events struct{ r *Ring }
+
+func (e events) NotifyJoin(n *memberlist.Node) {
+	e.NotifyUpdate(n)
+	if n.Name != e.r.cfg.Node {
+		level.Info(e.r.logger).Log("msg", "member joined", "peer", n.Name, "addr", n.Address())
+	}
+}
+
+func (e events) NotifyUpdate(n *memberlist.Node) {
+	h, err := decode(n.Meta)
+	if err != nil && len(n.Meta) > 0 {
+		// Alive, and of a version that cannot be understood: it is a member that can announce nothing.
+		level.Warn(e.r.logger).Log("msg", "cannot read a member's health; it gets no address", "peer", n.Name, "err", err)
+	}
+	ip, _ := netip.AddrFromSlice(n.Addr)
+	r := e.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.members[n.Name] = Member{Node: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), Health: h}
+	delete(r.absent, n.Name)
+	r.metrics.members.Set(float64(len(r.members)))
+	notify(r.changed)
+}
+
+func (e events) NotifyLeave(n *memberlist.Node) {
+	r := e.r
+	r.mu.Lock()
+	delete(r.members, n.Name)
+	r.metrics.members.Set(float64(len(r.members)))
+	r.mu.Unlock()
+	notify(r.changed)
+	if n.Name != r.cfg.Node {
+		r.metrics.leaves.Inc()
+		level.Info(r.logger).Log("msg", "member is gone", "peer", n.Name, "addr", n.Address())
+	}
+}
+
+// debugLog passes memberlist's own lines on as debug lines: what matters of them is told by events above.
+func debugLog(logger log.Logger) *stdlog.Logger {
+	return stdlog.New(debugWriter{logger}, "", 0)
+}
+
+type debugWriter struct{ logger log.Logger }
+
+func (w debugWriter) Write(b []byte) (int, error) {
+	level.Debug(w.logger).Log("msg", strings.TrimSpace(string(b)))
+	return len(b), nil
+}

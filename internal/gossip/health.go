@@ -1,0 +1,154 @@
+package gossip
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+)
+
+// Health is what a member says of itself. The zero Health is that of a member that can announce nothing, such as a
+// speaker that has not read the cluster's state yet.
+type Health struct {
+	// Draining: the member wants to be relieved of its addresses.
+	Draining bool
+
+	// Interfaces are those on which the member can announce now.
+	Interfaces []Interface
+}
+
+// Interface is one of a member's interfaces.
+type Interface struct {
+	Name     string
+	ARP, NDP bool           // the protocols that work on it
+	Subnets  []netip.Prefix // masked
+}
+
+func (h Health) equal(o Health) bool {
+	return h.Draining == o.Draining && slices.EqualFunc(h.Interfaces, o.Interfaces, func(x, y Interface) bool {
+		return x.Name == y.Name && x.ARP == y.ARP && x.NDP == y.NDP && slices.Equal(x.Subnets, y.Subnets)
+	})
+}
+
+// healthVersion is the first byte of an encoded Health. A decoder ignores bytes that follow what it knows, so that
+// fields can be added at the end without a new version.
+const healthVersion = 1
+
+const flagDraining = 1 << 0
+
+const (
+	flagARP = 1 << 0
+	flagNDP = 1 << 1
+)
+
+// encode writes h into at most limit bytes. Interfaces that do not fit are left out, and complete is false.
+//
+// The format is: version, flags, number of interfaces; for each interface flags, length of the name, name, number of
+// subnets; for each subnet one byte that is the prefix length of an IPv4 prefix or 33 plus that of an IPv6 prefix,
+// and the bytes of the prefix that its length covers.
+func (h Health) encode(limit int) (b []byte, complete bool) {
+	var flags byte
+	if h.Draining {
+		flags |= flagDraining
+	}
+	b = []byte{healthVersion, flags, 0}
+	for _, i := range h.Interfaces {
+		e := i.append(b)
+		if len(e) > limit || b[2] == 255 || len(i.Name) > 255 || len(i.Subnets) > 255 {
+			return b, false
+		}
+		b = e
+		b[2]++
+	}
+	return b, true
+}
+
+func (i Interface) append(b []byte) []byte {
+	var flags byte
+	if i.ARP {
+		flags |= flagARP
+	}
+	if i.NDP {
+		flags |= flagNDP
+	}
+	b = append(b[:len(b):len(b)], flags, byte(len(i.Name)))
+	b = append(b, i.Name...)
+	b = append(b, byte(len(i.Subnets)))
+	for _, p := range i.Subnets {
+		bits := p.Bits()
+		if p.Addr().Is4() {
+			b = append(b, byte(bits))
+		} else {
+			b = append(b, byte(33+bits))
+		}
+		b = append(b, p.Addr().AsSlice()[:(bits+7)/8]...)
+	}
+	return b
+}
+
+var errHealth = errors.New("malformed health")
+
+// decode reads what encode wrote. It accepts any bytes.
+func decode(b []byte) (Health, error) {
+	var h Health
+	r := reader{b: b}
+	version, flags, n := r.byte(), r.byte(), int(r.byte())
+	if r.short || version != healthVersion {
+		return Health{}, errHealth
+	}
+	h.Draining = flags&flagDraining != 0
+	for range n {
+		flags := r.byte()
+		i := Interface{ARP: flags&flagARP != 0, NDP: flags&flagNDP != 0, Name: string(r.bytes(int(r.byte())))}
+		for range r.byte() {
+			p, ok := r.prefix()
+			if !ok {
+				return Health{}, errHealth
+			}
+			i.Subnets = append(i.Subnets, p)
+		}
+		if r.short {
+			return Health{}, errHealth
+		}
+		h.Interfaces = append(h.Interfaces, i)
+	}
+	return h, nil
+}
+
+// reader takes bytes off the front, and remembers when there were too few.
+type reader struct {
+	b     []byte
+	short bool
+}
+
+func (r *reader) bytes(n int) []byte {
+	if n > len(r.b) {
+		r.short = true
+		return nil
+	}
+	out := r.b[:n]
+	r.b = r.b[n:]
+	return out
+}
+
+func (r *reader) byte() byte {
+	b := r.bytes(1)
+	if b == nil {
+		return 0
+	}
+	return b[0]
+}
+
+func (r *reader) prefix() (netip.Prefix, bool) {
+	bits := int(r.byte())
+	var a [16]byte
+	if bits <= 32 {
+		copy(a[:4], r.bytes((bits+7)/8))
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte(a[:4])), bits).Masked(), !r.short
+	}
+	bits -= 33
+	if bits > 128 {
+		return netip.Prefix{}, false
+	}
+	copy(a[:], r.bytes((bits+7)/8))
+	return netip.PrefixFrom(netip.AddrFrom16(a), bits).Masked(), !r.short
+}

@@ -1,0 +1,78 @@
+package gossip
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+)
+
+func TestHealthSurvivesTheWire(t *testing.T) {
+	for _, h := range []Health{
+		{},
+		{Draining: true},
+		{Interfaces: []Interface{
+			{Name: "eth0", ARP: true, NDP: true, Subnets: []netip.Prefix{
+				netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("198.51.100.128/25"),
+				netip.MustParsePrefix("2001:db8::/64"), netip.MustParsePrefix("::/0"), netip.MustParsePrefix("2001:db8::4/126"),
+			}},
+			{Name: "a-name-of-15-chr", NDP: true},
+		}},
+	} {
+		b, complete := h.encode(512)
+		got, err := decode(append(b, "a later version's fields"...))
+		if err != nil || !complete || !got.equal(h) {
+			t.Errorf("sent %+v, got %+v, %v", h, got, err)
+		}
+	}
+}
+
+func TestHealthThatDoesNotFitIsCutAtAnInterface(t *testing.T) {
+	var h Health
+	for i := range 100 {
+		h.Interfaces = append(h.Interfaces, Interface{Name: fmt.Sprintf("vlan%d", i), ARP: true, Subnets: []netip.Prefix{netip.MustParsePrefix("2001:db8::/64")}})
+	}
+	b, complete := h.encode(512)
+	got, err := decode(b)
+	if err != nil || complete || len(b) > 512 || len(got.Interfaces) < 20 {
+		t.Fatalf("%d bytes with %d interfaces, complete: %t, %v", len(b), len(got.Interfaces), complete, err)
+	}
+	if want := (Health{Interfaces: h.Interfaces[:len(got.Interfaces)]}); !got.equal(want) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestMalformedHealth(t *testing.T) {
+	whole, _ := Health{Interfaces: []Interface{{Name: "eth0", Subnets: []netip.Prefix{netip.MustParsePrefix("2001:db8::/64")}}}}.encode(512)
+	for i := range whole {
+		if _, err := decode(whole[:i]); err == nil {
+			t.Errorf("accepted the first %d of %d bytes", i, len(whole))
+		}
+	}
+	for name, b := range map[string][]byte{
+		"another version":     {2, 0, 0},
+		"a prefix of 129 bit": {1, 0, 1, 0, 1, 'a', 1, 33 + 129},
+	} {
+		if h, err := decode(b); err == nil {
+			t.Errorf("%s: accepted as %+v", name, h)
+		}
+	}
+}
+
+func FuzzHealth(f *testing.F) {
+	b, _ := Health{Draining: true, Interfaces: []Interface{{Name: "eth0", ARP: true, Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}}.encode(512)
+	f.Add(b)
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := decode(b)
+		if err != nil {
+			return
+		}
+		again, complete := h.encode(1 << 20)
+		if !complete {
+			t.Fatalf("%+v cannot be encoded", h)
+		}
+		if got, err := decode(again); err != nil || !got.equal(h) {
+			t.Errorf("%+v became %+v, %v", h, got, err)
+		}
+	})
+}

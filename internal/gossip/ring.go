@@ -1,0 +1,262 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/hashicorp/memberlist"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	// openInterval is how often a missing key file or an address that cannot be bound is tried again.
+	openInterval = time.Second
+
+	// leaveTimeout is how long a member that goes waits for its word to be sent.
+	leaveTimeout = 500 * time.Millisecond
+)
+
+// Config is what a member needs to know to take part.
+type Config struct {
+	// Node is the member's name, the name of its Node.
+	Node string
+	// Bind is the address that the member listens on, by UDP and TCP, and is known by to others: one address, not the
+	// unspecified one. Port 0 takes any.
+	Bind netip.AddrPort
+	// KeyFile holds the secret that all members share.
+	KeyFile string
+	// Label keeps two clusters apart that share a network and, by accident, a secret.
+	Label string
+
+	// transport replaces UDP and TCP; it returns the port it listens on.
+	transport func() (memberlist.Transport, int, error)
+}
+
+// Peer is a member that the ring should have.
+type Peer struct {
+	Node string
+	Addr netip.AddrPort
+}
+
+// Member is a member that is alive.
+type Member struct {
+	Node   string
+	Addr   netip.AddrPort
+	Health Health
+}
+
+// Ring is this node's part in the gossip. Its methods may be called by several goroutines, before Run and during
+// it; none of them waits for the network.
+type Ring struct {
+	cfg     Config
+	logger  log.Logger
+	metrics *metrics
+
+	changed       chan struct{}
+	healthChanged chan struct{}
+	wantChanged   chan struct{}
+
+	mu       sync.Mutex // never held while memberlist is called: memberlist calls back
+	members  map[string]Member
+	health   Health
+	wanted   []Peer
+	wantSet  bool
+	notReady error // nil once this member takes part and has looked for its peers
+	absent   map[string]bool
+}
+
+// New makes a member that does not take part until it runs.
+func New(cfg Config, logger log.Logger, reg prometheus.Registerer) *Ring {
+	return &Ring{
+		cfg:           cfg,
+		logger:        logger,
+		metrics:       newMetrics(reg),
+		changed:       make(chan struct{}, 1),
+		healthChanged: make(chan struct{}, 1),
+		wantChanged:   make(chan struct{}, 1),
+		members:       map[string]Member{},
+		absent:        map[string]bool{},
+		notReady:      errors.New("gossip: not started"),
+	}
+}
+
+// Want tells which members the ring should have, in any order; this node may be among them. Those that are absent
+// are looked for until they join or are wanted no more. A member that is not wanted stays as long as it lives.
+func (r *Ring) Want(peers []Peer) {
+	peers = slices.DeleteFunc(slices.Clone(peers), func(p Peer) bool { return p.Node == r.cfg.Node })
+	slices.SortFunc(peers, func(x, y Peer) int { return strings.Compare(x.Node, y.Node) })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wantSet && slices.Equal(r.wanted, peers) {
+		return
+	}
+	r.wanted, r.wantSet = peers, true
+	maps.DeleteFunc(r.absent, func(node string, _ bool) bool {
+		return !slices.ContainsFunc(peers, func(p Peer) bool { return p.Node == node })
+	})
+	r.metrics.wanted.Set(float64(len(peers) + 1))
+	notify(r.wantChanged)
+}
+
+// SetHealth tells the other members what to think of this one.
+func (r *Ring) SetHealth(h Health) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.health.equal(h) {
+		return
+	}
+	r.health = h
+	notify(r.healthChanged)
+	notify(r.changed)
+}
+
+// Members returns those that are alive, by name. This node is one of them once it takes part, with the health last
+// set.
+func (r *Ring) Members() []Member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]Member, 0, len(r.members))
+	for _, m := range r.members {
+		if m.Node == r.cfg.Node {
+			m.Health = r.health
+		}
+		out = append(out, m)
+	}
+	slices.SortFunc(out, func(x, y Member) int { return strings.Compare(x.Node, y.Node) })
+	return out
+}
+
+// Changed gets a value when Members or Ready may return something new; several changes may make one value.
+func (r *Ring) Changed() <-chan struct{} { return r.changed }
+
+// Ready returns nil once this member takes part and each wanted peer has joined or was found unreachable, and else
+// says in words what it waits for. A member that is not ready must not be believed when it thinks that it is alone.
+func (r *Ring) Ready() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.notReady
+}
+
+// Run takes part until ctx is done, and then leaves. It waits for what is missing at the start, the key file or the
+// address, for as long as it takes.
+func (r *Ring) Run(ctx context.Context) {
+	r.setReady(errors.New("gossip: starting"))
+	ml := r.open(ctx)
+	if ml == nil {
+		return
+	}
+	r.setReady(errors.New("gossip: waiting to learn which peers there should be"))
+
+	var running sync.WaitGroup
+	running.Go(func() { r.spreadHealth(ctx, ml) })
+	running.Go(func() { r.keepJoined(ctx, ml) })
+	<-ctx.Done()
+	running.Wait()
+	if err := ml.Leave(leaveTimeout); err != nil {
+		level.Warn(r.logger).Log("msg", "could not tell all members of leaving; they will find out", "err", err)
+	}
+	if err := ml.Shutdown(); err != nil {
+		level.Warn(r.logger).Log("msg", "gossip did not shut down in order", "err", err)
+	}
+	r.setReady(errors.New("gossip: stopped"))
+}
+
+// open starts memberlist, when it can. It returns nil when ctx is done before.
+func (r *Ring) open(ctx context.Context) *memberlist.Memberlist {
+	var last string
+	for {
+		ml, err := r.create()
+		if err == nil {
+			level.Info(r.logger).Log("msg", "gossip listens", "addr", ml.LocalNode().Address(), "label", r.cfg.Label)
+			return ml
+		}
+		if err.Error() != last {
+			last = err.Error()
+			level.Error(r.logger).Log("msg", "cannot take part in gossip; trying again every "+openInterval.String(), "err", err)
+		}
+		r.setReady(err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(openInterval):
+		}
+	}
+}
+
+func (r *Ring) create() (*memberlist.Memberlist, error) {
+	key, err := readKey(r.cfg.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	if r.cfg.Bind.Addr().IsUnspecified() || !r.cfg.Bind.IsValid() {
+		return nil, fmt.Errorf("gossip cannot listen on %s: name the one address that peers reach this node at", r.cfg.Bind)
+	}
+	c := profile()
+	c.Name = r.cfg.Node
+	c.Label = r.cfg.Label
+	c.SecretKey = key
+	c.BindAddr, c.BindPort = r.cfg.Bind.Addr().String(), int(r.cfg.Bind.Port())
+	c.AdvertiseAddr, c.AdvertisePort = c.BindAddr, c.BindPort
+	c.Delegate = delegate{r}
+	c.Events = events{r}
+	c.Logger = debugLog(r.logger)
+	if r.cfg.transport != nil {
+		if c.Transport, c.BindPort, err = r.cfg.transport(); err != nil {
+			return nil, err
+		}
+		c.AdvertisePort = c.BindPort
+	}
+	ml, err := memberlist.Create(c)
+	if err != nil {
+		return nil, fmt.Errorf("gossip on %s: %w (another address or port: --gossip-bind)", r.cfg.Bind, err)
+	}
+	return ml, nil
+}
+
+// spreadHealth tells the ring of this member's health whenever it changes.
+func (r *Ring) spreadHealth(ctx context.Context, ml *memberlist.Memberlist) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.healthChanged:
+		}
+		// An error means that it took longer than that; the news is on its way all the same.
+		_ = ml.UpdateNode(leaveTimeout)
+	}
+}
+
+func (r *Ring) setReady(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notReady = err
+	if err == nil {
+		r.metrics.joined.Set(1)
+	} else {
+		r.metrics.joined.Set(0)
+	}
+	notify(r.changed)
+}
+
+// jittered returns a duration within a quarter of d to either side, so that members that started together do not
+// act together.
+func jittered(d time.Duration) time.Duration {
+	return d - d/4 + rand.N(d/2)
+}
+
+func notify(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,330 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/hashicorp/memberlist"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const secret = "0123456789abcdef0123456789abcdef"
+
+// network is the loopback, with links that a test can cut.
+type network struct {
+	t    *testing.T
+	next byte
+
+	mu  sync.Mutex
+	cut map[[2]netip.Addr]bool
+}
+
+func newNetwork(t *testing.T) *network {
+	return &network{t: t, cut: map[[2]netip.Addr]bool{}}
+}
+
+// member is one ring member under test.
+type member struct {
+	*Ring
+	peer  Peer
+	crash func() // its packets are lost from now on, both ways
+	leave func() // it is told to stop, and has stopped
+}
+
+// start runs a member with an address of its own until the test ends.
+func (n *network) start(node string, change func(*Config)) *member {
+	n.t.Helper()
+	n.next++
+	addr := netip.AddrFrom4([4]byte{127, 0, 7, n.next})
+	key := filepath.Join(n.t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(secret), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	listening := make(chan int, 1)
+	cfg := Config{Node: node, Bind: netip.AddrPortFrom(addr, 0), KeyFile: key, Label: "test"}
+	cfg.transport = func() (memberlist.Transport, int, error) {
+		t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{addr.String()}, Logger: debugLog(log.NewNopLogger())})
+		if err != nil {
+			return nil, 0, err
+		}
+		listening <- t.GetAutoBindPort()
+		return &transport{NetTransport: t, network: n, addr: addr}, t.GetAutoBindPort(), nil
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	r := New(cfg, log.NewNopLogger(), prometheus.NewRegistry())
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.Run(ctx)
+	}()
+	m := &member{Ring: r}
+	m.leave = func() { stop(); <-done }
+	n.t.Cleanup(m.leave)
+	m.crash = func() { n.partition([]*member{m}, nil) }
+	select {
+	case port := <-listening:
+		m.peer = Peer{Node: node, Addr: netip.AddrPortFrom(addr, uint16(port))}
+	case <-time.After(5 * time.Second):
+		n.t.Fatalf("%s does not listen: %v", node, r.Ready())
+	}
+	return m
+}
+
+// partition cuts a from b; b nil cuts a from everything.
+func (n *network) partition(a, b []*member) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, x := range a {
+		if b == nil {
+			n.cut[[2]netip.Addr{x.peer.Addr.Addr()}] = true
+		}
+		for _, y := range b {
+			n.cut[[2]netip.Addr{x.peer.Addr.Addr(), y.peer.Addr.Addr()}] = true
+			n.cut[[2]netip.Addr{y.peer.Addr.Addr(), x.peer.Addr.Addr()}] = true
+		}
+	}
+}
+
+func (n *network) heal() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	clear(n.cut)
+}
+
+func (n *network) connected(from netip.Addr, to string) bool {
+	ap, err := netip.ParseAddrPort(to)
+	if err != nil {
+		return false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.cut[[2]netip.Addr{from}] && !n.cut[[2]netip.Addr{ap.Addr()}] && !n.cut[[2]netip.Addr{from, ap.Addr()}]
+}
+
+// transport loses what is sent over a link that is cut.
+type transport struct {
+	*memberlist.NetTransport
+	network *network
+	addr    netip.Addr
+}
+
+func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	if !t.network.connected(t.addr, a.Addr) {
+		return time.Now(), nil
+	}
+	return t.NetTransport.WriteToAddress(b, a)
+}
+
+func (t *transport) DialAddressTimeout(a memberlist.Address, d time.Duration) (net.Conn, error) {
+	if !t.network.connected(t.addr, a.Addr) {
+		return nil, errors.New("cut")
+	}
+	return t.NetTransport.DialAddressTimeout(a, d)
+}
+
+func names(m *member) string {
+	var out []string
+	for _, x := range m.Members() {
+		out = append(out, x.Node)
+	}
+	return strings.Join(out, " ")
+}
+
+// sees waits until the member sees exactly these, for at most limit, and returns how long it took.
+func sees(t *testing.T, m *member, want string, limit time.Duration) time.Duration {
+	t.Helper()
+	start := time.Now()
+	deadline := time.After(limit)
+	for names(m) != want {
+		select {
+		case <-m.Changed():
+		case <-deadline:
+			t.Fatalf("%s sees %q after %v, want %q; %v", m.peer.Node, names(m), limit, want, m.Ready())
+		}
+	}
+	return time.Since(start)
+}
+
+// ready waits until the member takes part.
+func ready(t *testing.T, m *member) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for m.Ready() != nil {
+		select {
+		case <-m.Changed():
+		case <-deadline:
+			t.Fatalf("%s is not ready: %v", m.peer.Node, m.Ready())
+		}
+	}
+}
+
+// three makes a ring of n1, n2 and n3.
+func (n *network) three() []*member {
+	n.t.Helper()
+	ms := []*member{n.start("n1", nil), n.start("n2", nil), n.start("n3", nil)}
+	var all []Peer
+	for _, m := range ms {
+		all = append(all, m.peer)
+	}
+	for _, m := range ms {
+		m.Want(all)
+	}
+	for _, m := range ms {
+		sees(n.t, m, "n1 n2 n3", 10*time.Second)
+		ready(n.t, m)
+	}
+	return ms
+}
+
+func TestADeathIsNoticedInTime(t *testing.T) {
+	n := newNetwork(t)
+	ms := n.three()
+	ms[2].crash()
+	for _, m := range ms[:2] {
+		if took := sees(t, m, "n1 n2", 5*time.Second); took > 2*time.Second {
+			t.Errorf("%s noticed after %v; about 0.5 s is what it is tuned for", m.peer.Node, took)
+		}
+	}
+}
+
+func TestAMemberThatLeavesIsGoneAtOnceAndCanComeBack(t *testing.T) {
+	n := newNetwork(t)
+	ms := n.three()
+	ms[2].leave()
+	for _, m := range ms[:2] {
+		sees(t, m, "n1 n2", 5*time.Second)
+	}
+	// Its name comes back with another address, as after a node was made anew.
+	back := n.start("n3", nil)
+	back.Want([]Peer{ms[0].peer, back.peer})
+	for _, m := range append(ms[:2], back) {
+		sees(t, m, "n1 n2 n3", 10*time.Second)
+	}
+}
+
+func TestAPartitionHeals(t *testing.T) {
+	n := newNetwork(t)
+	ms := n.three()
+	n.partition(ms[:1], ms[1:])
+	sees(t, ms[0], "n1", 5*time.Second)
+	sees(t, ms[1], "n2 n3", 5*time.Second)
+	n.heal()
+	for _, m := range ms {
+		sees(t, m, "n1 n2 n3", 5*time.Second)
+	}
+}
+
+// The other side knows nothing of this member, as after a partition that outlasted everyone's memory: only looking
+// for wanted members again and again finds it.
+func TestAnAbsentMemberIsLookedForUntilItIsThere(t *testing.T) {
+	n := newNetwork(t)
+	a, b := n.start("n1", nil), n.start("n2", nil)
+	n.partition([]*member{a}, []*member{b})
+	a.Want([]Peer{b.peer})
+	ready(t, a) // unreachable peers keep nobody from being ready
+	b.Want(nil)
+	ready(t, b)
+	n.heal()
+	sees(t, b, "n1 n2", 5*time.Second)
+	sees(t, a, "n1 n2", 5*time.Second)
+}
+
+func TestAStrangerIsNoMember(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(t *testing.T, c *Config)
+	}{
+		{"with another key", func(t *testing.T, c *Config) {
+			if err := os.WriteFile(c.KeyFile, []byte(strings.Repeat("another secret ", 3)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"with another label", func(_ *testing.T, c *Config) { c.Label = "other" }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			n := newNetwork(t)
+			a := n.start("n1", nil)
+			b := n.start("n2", func(c *Config) { tc.change(t, c) })
+			peers := []Peer{a.peer, b.peer}
+			a.Want(peers)
+			b.Want(peers)
+			// Both have called each other once they are ready.
+			ready(t, a)
+			ready(t, b)
+			if names(a) != "n1" || names(b) != "n2" {
+				t.Errorf("they see %q and %q", names(a), names(b))
+			}
+		})
+	}
+}
+
+func TestHealthReachesTheOthers(t *testing.T) {
+	n := newNetwork(t)
+	ms := n.three()
+	h := Health{Interfaces: []Interface{{Name: "eth0", ARP: true, Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}}
+	reaches := func(want Health) {
+		t.Helper()
+		for _, m := range ms {
+			deadline := time.After(5 * time.Second)
+			for !slices.ContainsFunc(m.Members(), func(x Member) bool { return x.Node == "n1" && x.Health.equal(want) }) {
+				select {
+				case <-m.Changed():
+				case <-deadline:
+					t.Fatalf("%s sees %+v", m.peer.Node, m.Members())
+				}
+			}
+		}
+	}
+	ms[0].SetHealth(h)
+	reaches(h)
+	h.Draining = true
+	ms[0].SetHealth(h)
+	reaches(h)
+}
+
+func TestAMissingKeyIsWaitedFor(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key")
+	r := New(Config{Node: "n1", Bind: netip.MustParseAddrPort("127.0.8.1:0"), KeyFile: key, Label: "test"}, log.NewNopLogger(), prometheus.NewRegistry())
+	r.Want(nil)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); r.Run(ctx) }()
+	defer func() { stop(); <-done }()
+	says := func(what string) {
+		t.Helper()
+		deadline := time.After(5 * time.Second)
+		for {
+			if err := r.Ready(); fmt.Sprint(err) == what || err != nil && what != "<nil>" && strings.Contains(err.Error(), what) {
+				return
+			}
+			select {
+			case <-r.Changed():
+			case <-deadline:
+				t.Fatalf("readiness says %v, want %s", r.Ready(), what)
+			}
+		}
+	}
+	says("is not there")
+	if err := os.WriteFile(key, []byte("short"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says("has 5 bytes")
+	if err := os.WriteFile(key, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says("<nil>")
+}
