@@ -162,7 +162,7 @@ func (s *supervisor) status() *Status {
 		}
 	}
 	for _, d := range s.daemons {
-		st.Processes = append(st.Processes, ProcessStatus{d.spec.Name, d.process.PID, d.state(), d.started})
+		st.Processes = append(st.Processes, ProcessStatus{d.name, d.process.PID, d.state(), d.started})
 	}
 	slices.SortFunc(st.Processes, func(a, b ProcessStatus) int { return strings.Compare(a.Name, b.Name) })
 	return st

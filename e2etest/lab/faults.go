@@ -70,7 +70,9 @@ func (s *supervisor) killNode(name string) error {
 	if err := s.net.setPort(name, false); err != nil {
 		return err
 	}
-	rec.Init.kill()
+	if err := s.inits[name].kill(); err != nil {
+		return err
+	}
 	for _, proc := range []string{procContainerd, procKubelet, procProxy} {
 		if d := s.daemons[onNode(h.Name, proc)]; d != nil {
 			if err := d.kill(); err != nil {
@@ -95,7 +97,7 @@ func (s *supervisor) restartNode(ctx context.Context, name string) error {
 	if alive {
 		return fmt.Errorf("node %s: is running already; kill it first", name)
 	}
-	if _, err := s.boot(h); err != nil {
+	if err := s.boot(h); err != nil {
 		return err
 	}
 	if err := s.forget(ctx, h); err != nil {

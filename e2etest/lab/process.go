@@ -20,9 +20,9 @@ import (
 	"heraldlb.io/herald/e2etest/lab/namespace"
 )
 
-// daemon is a long-running program of the lab, a child of the supervisor.
+// daemon is a long-running child of the supervisor.
 type daemon struct {
-	spec    daemonSpec
+	name    string
 	process process // as other processes of the machine see it
 	started time.Time
 	cmd     *exec.Cmd
@@ -49,10 +49,10 @@ func (d *daemon) freeze(stop bool) error {
 		sig = syscall.SIGSTOP
 	}
 	if d.ended() {
-		return fmt.Errorf("process %s: is not running (%v)", d.spec.Name, d.err)
+		return fmt.Errorf("process %s: is not running (%v)", d.name, d.err)
 	}
 	if err := d.cmd.Process.Signal(sig); err != nil {
-		return fmt.Errorf("process %s: %w", d.spec.Name, err)
+		return fmt.Errorf("process %s: %w", d.name, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -63,13 +63,13 @@ func (d *daemon) freeze(stop bool) error {
 // kill ends the daemon at once and waits until the kernel has closed its connections.
 func (d *daemon) kill() error {
 	if err := d.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("process %s: %w", d.spec.Name, err)
+		return fmt.Errorf("process %s: %w", d.name, err)
 	}
 	select {
 	case <-d.done:
 		return nil
 	case <-time.After(10 * time.Second):
-		return fmt.Errorf("process %s: does not end although it was killed", d.spec.Name)
+		return fmt.Errorf("process %s: does not end although it was killed", d.name)
 	}
 }
 
@@ -96,10 +96,16 @@ func launch(spec daemonSpec, logFile string, ns []namespace.Handle) (*daemon, er
 	cmd.Env = append(daemonEnv(), spec.Env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Dir = "/"
-	d := &daemon{spec: spec, cmd: cmd, started: time.Now(), done: make(chan struct{})}
-	d.process, err = start(cmd, ns)
-	if err != nil {
-		return nil, fmt.Errorf("process %s: %w", spec.Name, err)
+	return start(spec.Name, cmd, ns)
+}
+
+// start starts a daemon in the namespaces, in a session of its own, and finds out what the machine calls it: the
+// supervisor lives in a PID namespace and sees another number.
+func start(name string, cmd *exec.Cmd, ns []namespace.Handle) (*daemon, error) {
+	d := &daemon{name: name, cmd: cmd, started: time.Now(), done: make(chan struct{})}
+	var err error
+	if d.process, err = startCommand(cmd, ns); err != nil {
+		return nil, fmt.Errorf("process %s: %w", name, err)
 	}
 	go func() {
 		d.err = cmd.Wait()
@@ -108,9 +114,7 @@ func launch(spec daemonSpec, logFile string, ns []namespace.Handle) (*daemon, er
 	return d, nil
 }
 
-// start starts the command in the namespaces, in a session of its own, and finds out what the machine calls it:
-// the supervisor lives in a PID namespace and would see another number.
-func start(cmd *exec.Cmd, ns []namespace.Handle) (process, error) {
+func startCommand(cmd *exec.Cmd, ns []namespace.Handle) (process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}

@@ -97,7 +97,8 @@ func (p process) alive() bool {
 	return !strings.HasPrefix(state, "Z") && !strings.HasPrefix(state, "X")
 }
 
-// kill ends the process, and nothing that has its number by now.
+// kill ends the process, and nothing that has its number by now. It works outside of the lab only: inside its
+// PID namespace numbers mean something else.
 func (p process) kill() {
 	if p.alive() {
 		syscall.Kill(p.PID, syscall.SIGKILL)

@@ -62,8 +62,9 @@ type supervisor struct {
 	rec         record
 	hosts       []Host
 	net         network
-	daemons     map[string]*daemon
-	cut         map[string]bool // nodes whose cable is pulled
+	inits       map[string]*daemon // first processes, by host
+	daemons     map[string]*daemon // all others, by process name
+	cut         map[string]bool    // nodes whose cable is pulled
 	partition   [][]string
 	snapshotter string
 	images      []string                   // kept copies, in the order they came
@@ -74,6 +75,7 @@ type supervisor struct {
 func supervise(spec []byte) (int, error) {
 	s := &supervisor{
 		started:  time.Now(),
+		inits:    map[string]*daemon{},
 		daemons:  map[string]*daemon{},
 		cut:      map[string]bool{},
 		imported: map[string]map[string]bool{},
@@ -191,24 +193,24 @@ func (s *supervisor) prepare() error {
 }
 
 // boot starts the first process of a host, in the network namespace that the host has had from its first boot.
-func (s *supervisor) boot(h Host) (hostRecord, error) {
+func (s *supervisor) boot(h Host) error {
 	spec := initSpec{Name: h.Name, Dir: s.place.dir(), HostDir: s.place.hostDir(h.Name), Node: h.isNode()}
 	if err := os.MkdirAll(spec.HostDir, 0o755); err != nil {
-		return hostRecord{}, fmt.Errorf("host %s: %w", h.Name, err)
+		return fmt.Errorf("host %s: %w", h.Name, err)
 	}
 	cmd, err := roleCommand(roleInit, spec, daemonEnv())
 	if err != nil {
-		return hostRecord{}, fmt.Errorf("host %s: %w", h.Name, err)
+		return fmt.Errorf("host %s: %w", h.Name, err)
 	}
 	logFile := s.place.log(h.Name)
 	out, err := openLog(logFile)
 	if err != nil {
-		return hostRecord{}, fmt.Errorf("host %s: %w", h.Name, err)
+		return fmt.Errorf("host %s: %w", h.Name, err)
 	}
 	defer out.Close()
 	ready, readyW, err := os.Pipe()
 	if err != nil {
-		return hostRecord{}, fmt.Errorf("host %s: %w", h.Name, err)
+		return fmt.Errorf("host %s: %w", h.Name, err)
 	}
 	defer ready.Close()
 	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, "/"
@@ -223,30 +225,29 @@ func (s *supervisor) boot(h Host) (hostRecord, error) {
 	} else {
 		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWNET
 	}
-	init, err := start(cmd, inside)
+	init, err := start(h.Name, cmd, inside)
 	readyW.Close()
 	if err != nil {
-		return hostRecord{}, fmt.Errorf("host %s: %w", h.Name, err)
+		return fmt.Errorf("host %s: %w", h.Name, err)
 	}
-	go cmd.Wait()
 	if _, err := io.ReadFull(ready, make([]byte, len("ready"))); err != nil {
-		return hostRecord{}, fmt.Errorf("host %s did not start: %v", h.Name, tail(logFile, 3))
+		return fmt.Errorf("host %s did not start: %v", h.Name, tail(logFile, 3))
 	}
 	if !again {
-		if net, err = namespace.Open(namespace.Net, fmt.Sprintf("/proc/%d/ns/net", init.PID)); err != nil {
-			return hostRecord{}, fmt.Errorf("host %s: %w", h.Name, err)
+		if net, err = namespace.Open(namespace.Net, fmt.Sprintf("/proc/%d/ns/net", init.process.PID)); err != nil {
+			return fmt.Errorf("host %s: %w", h.Name, err)
 		}
 	}
 	inode, err := net.Inode()
 	if err != nil {
-		return hostRecord{}, fmt.Errorf("host %s: %w", h.Name, err)
+		return fmt.Errorf("host %s: %w", h.Name, err)
 	}
-	rec := hostRecord{NetFD: int(net.File.Fd()), NetInode: inode, Init: init}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.net.ns[h.Name] = net
-	s.rec.Hosts[h.Name] = rec
-	return rec, nil
+	s.inits[h.Name] = init
+	s.rec.Hosts[h.Name] = hostRecord{NetFD: int(net.File.Fd()), NetInode: inode, Init: init.process}
+	return nil
 }
 
 // inHost opens the namespaces of a running host; close them.

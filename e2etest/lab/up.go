@@ -67,10 +67,7 @@ func (s *supervisor) up(ctx context.Context) error {
 func (s *supervisor) bootAll(ctx context.Context) error {
 	var group errgroup.Group
 	for _, h := range s.hosts {
-		group.Go(func() error {
-			_, err := s.boot(h)
-			return err
-		})
+		group.Go(func() error { return s.boot(h) })
 	}
 	if err := group.Wait(); err != nil {
 		return err

@@ -24,6 +24,9 @@ const Root = "/sys/fs/cgroup"
 type Hierarchies struct {
 	dirs    []string
 	unified bool
+	// others takes part in removal only: on a hybrid machine the container runtime makes groups in the v2
+	// hierarchy too, which has no controllers to give there.
+	others []string
 }
 
 // Find looks at what is mounted below root.
@@ -37,13 +40,13 @@ func Find(root string) (Hierarchies, error) {
 	}
 	var h Hierarchies
 	for _, e := range entries {
-		// Symbolic links stand for controllers that share a hierarchy; the v2 hierarchy of a hybrid machine
-		// (the one with cgroup.controllers) has no controllers to give.
+		// Symbolic links stand for controllers that share a hierarchy.
 		dir := filepath.Join(root, e.Name())
 		if !e.IsDir() {
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.controllers")); err == nil {
+			h.others = append(h.others, dir)
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err == nil {
@@ -55,6 +58,8 @@ func Find(root string) (Hierarchies, error) {
 	}
 	return h, nil
 }
+
+func (h Hierarchies) all() []string { return slices.Concat(h.dirs, h.others) }
 
 // Make creates the group, a path such as lab/n1, in every hierarchy, ready to hold groups that hold processes.
 func (h Hierarchies) Make(group string) error {
@@ -115,7 +120,7 @@ func inheritCPUSet(parent, dir string) error {
 // after its last process has died, so Remove tries again until the deadline has passed.
 func (h Hierarchies) Remove(group string, within time.Duration) error {
 	deadline := time.Now().Add(within)
-	for _, root := range h.dirs {
+	for _, root := range h.all() {
 		for {
 			err := removeTree(filepath.Join(root, group))
 			if err == nil {
@@ -156,7 +161,7 @@ func removeTree(top string) error {
 // Exists tells in which hierarchies, by their directories, the group still is.
 func (h Hierarchies) Exists(group string) []string {
 	var found []string
-	for _, root := range h.dirs {
+	for _, root := range h.all() {
 		dir := filepath.Join(root, group)
 		if _, err := os.Stat(dir); err == nil {
 			found = append(found, dir)
