@@ -86,7 +86,11 @@ func (p *port) open(proto protocol) error {
 		return fmt.Errorf("assemble the %s filter: %w", proto, err)
 	}
 	ifi := &net.Interface{Index: p.link.index, Name: p.link.name, HardwareAddr: p.link.mac}
-	conn, err := packet.Listen(ifi, packet.Raw, etherType, &packet.Config{Filter: program})
+	var conn *packet.Conn
+	err = withNetRaw(func() (err error) {
+		conn, err = packet.Listen(ifi, packet.Raw, etherType, &packet.Config{Filter: program})
+		return err
+	})
 	if err != nil {
 		return err
 	}

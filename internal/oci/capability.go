@@ -11,9 +11,8 @@ import (
 // word of revision and flags, then two pairs of 32-bit masks, permitted and inheritable, the low capabilities first; all
 // little-endian on every architecture. Revision 3 adds the root uid of a user namespace, which an image has no use for.
 const (
-	vfsCapRevision2     = 0x02000000
-	vfsCapFlagEffective = 0x000001
-	vfsCapSize          = 20
+	vfsCapRevision2 = 0x02000000
+	vfsCapSize      = 20
 )
 
 // capabilityNames are those of linux/capability.h, each at its own number.
@@ -27,14 +26,16 @@ var capabilityNames = []string{
 	"cap_audit_read", "cap_perfmon", "cap_bpf", "cap_checkpoint_restore",
 }
 
-// fileCapability encodes what setcap would store for "name,...+ep". The effective flag makes the kernel raise the
-// permitted capabilities at exec, for programs that, like Go's, do not raise them themselves.
+// fileCapability encodes what setcap would store for "name,...+p": the program may raise these capabilities, and has
+// none in effect until it does.
 //
 // A container that runs as another user than root starts with empty permitted and effective sets, whatever its
 // securityContext adds: exec keeps only what the file grants, cut to the bounding set. Under no_new_privs
 // (allowPrivilegeEscalation: false) exec grants in addition nothing that the caller was not permitted; runtimes permit
 // their init what securityContext adds, so the addition and the file's capability work together, and neither alone.
-// Where the securityContext does not add it, exec itself fails with EPERM, because of the effective flag.
+//
+// The effective flag ("+ep") would spare the program the raising, but where the securityContext does not add the
+// capability exec itself then fails, and the program cannot say what it lacks.
 func fileCapability(names []string) ([]byte, error) {
 	var permitted uint64
 	for _, name := range names {
@@ -45,7 +46,7 @@ func fileCapability(names []string) ([]byte, error) {
 		permitted |= 1 << number
 	}
 	b := make([]byte, vfsCapSize)
-	binary.LittleEndian.PutUint32(b[0:], vfsCapRevision2|vfsCapFlagEffective)
+	binary.LittleEndian.PutUint32(b[0:], vfsCapRevision2)
 	binary.LittleEndian.PutUint32(b[4:], uint32(permitted))
 	binary.LittleEndian.PutUint32(b[12:], uint32(permitted>>32))
 	return b, nil

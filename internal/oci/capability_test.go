@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// showCapabilities makes this test binary print its own effective capabilities, as a program that a container starts.
+// showCapabilities makes this test binary print the capabilities that it is permitted, as a program that a container starts.
 const showCapabilities = "OCI_TEST_SHOW_CAPABILITIES"
 
 func TestMain(m *testing.M) {
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		for line := range strings.Lines(string(status)) {
-			if value, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			if value, ok := strings.CutPrefix(line, "CapPrm:"); ok {
 				os.Stdout.WriteString(strings.TrimSpace(value))
 			}
 		}
@@ -34,12 +34,12 @@ func TestMain(m *testing.M) {
 func TestFileCapabilityEncoding(t *testing.T) {
 	for name, c := range map[string]struct {
 		names []string
-		want  string // as "setcap names+ep" stores it
+		want  string // as "setcap names+p" stores it
 	}{
-		"one below 32":                     {[]string{"CAP_NET_RAW"}, "0100000200200000000000000000000000000000"},
-		"one above 32":                     {[]string{"cap_bpf"}, "0100000200000000000000008000000000000000"},
-		"several, in any order, any case":  {[]string{"cap_checkpoint_restore", "CAP_CHOWN"}, "0100000201000000000000000001000000000000"},
-		"naming one twice changes nothing": {[]string{"cap_net_raw", "CAP_NET_RAW"}, "0100000200200000000000000000000000000000"},
+		"one below 32":                     {[]string{"CAP_NET_RAW"}, "0000000200200000000000000000000000000000"},
+		"one above 32":                     {[]string{"cap_bpf"}, "0000000200000000000000008000000000000000"},
+		"several, in any order, any case":  {[]string{"cap_checkpoint_restore", "CAP_CHOWN"}, "0000000201000000000000000001000000000000"},
+		"naming one twice changes nothing": {[]string{"cap_net_raw", "CAP_NET_RAW"}, "0000000200200000000000000000000000000000"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := fileCapability(c.names)
@@ -99,7 +99,7 @@ func TestKernelGrantsTheFilesCapabilityToANonRootUser(t *testing.T) {
 		return string(out)
 	}
 	if got := run(); got != "0000000000000000" {
-		t.Fatalf("without the attribute: effective %s, want none", got)
+		t.Fatalf("without the attribute: permitted %s, want none", got)
 	}
 	attribute, err := fileCapability([]string{"CAP_NET_RAW"})
 	if err != nil {
@@ -109,6 +109,6 @@ func TestKernelGrantsTheFilesCapabilityToANonRootUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := run(); got != "0000000000002000" {
-		t.Errorf("with the attribute: effective %s, want 0000000000002000", got)
+		t.Errorf("with the attribute: permitted %s, want 0000000000002000", got)
 	}
 }

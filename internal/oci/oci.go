@@ -36,7 +36,7 @@ type File struct {
 	Mode         fs.FileMode // permission bits, and setuid, setgid, sticky or directory
 	Source       string      // the file on disk to copy; empty: Content
 	Content      []byte
-	Capabilities []string // file capabilities, permitted and effective, as in CAP_NET_RAW or cap_net_raw
+	Capabilities []string // file capabilities, permitted and not yet effective, as in CAP_NET_RAW or cap_net_raw
 }
 
 // Image is what becomes one image manifest. Everything in it belongs to uid 0: what runs as another user can change

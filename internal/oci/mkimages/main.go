@@ -32,7 +32,7 @@ type program struct {
 
 var programs = []program{
 	{name: "controller", pkg: "./controller"},
-	// Packet sockets need NET_RAW, which a non-root process in a container gets from its file only.
+	// Packet sockets need NET_RAW, which a non-root process in a container may raise only if its file says so.
 	{name: "speaker", pkg: "./speaker", capabilities: []string{"CAP_NET_RAW"}},
 	{name: "testapp", pkg: "./e2etest/app/testapp"},
 	{name: "pause", pkg: "./e2etest/lab/pause"},
