@@ -23,7 +23,8 @@ type Interface struct {
 	Subnets  []netip.Prefix // masked
 }
 
-func (h Health) equal(o Health) bool {
+// Equal tells whether two members would be judged alike.
+func (h Health) Equal(o Health) bool {
 	return h.Draining == o.Draining && slices.EqualFunc(h.Interfaces, o.Interfaces, func(x, y Interface) bool {
 		return x.Name == y.Name && x.ARP == y.ARP && x.NDP == y.NDP && slices.Equal(x.Subnets, y.Subnets)
 	})

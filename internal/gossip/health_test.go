@@ -20,7 +20,7 @@ func TestHealthSurvivesTheWire(t *testing.T) {
 	} {
 		b, complete := h.encode(512)
 		got, err := decode(append(b, "a later version's fields"...))
-		if err != nil || !complete || !got.equal(h) {
+		if err != nil || !complete || !got.Equal(h) {
 			t.Errorf("sent %+v, got %+v, %v", h, got, err)
 		}
 	}
@@ -36,7 +36,7 @@ func TestHealthThatDoesNotFitIsCutAtAnInterface(t *testing.T) {
 	if err != nil || complete || len(b) > 512 || len(got.Interfaces) < 20 {
 		t.Fatalf("%d bytes with %d interfaces, complete: %t, %v", len(b), len(got.Interfaces), complete, err)
 	}
-	if want := (Health{Interfaces: h.Interfaces[:len(got.Interfaces)]}); !got.equal(want) {
+	if want := (Health{Interfaces: h.Interfaces[:len(got.Interfaces)]}); !got.Equal(want) {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -71,7 +71,7 @@ func FuzzHealth(f *testing.F) {
 		if !complete {
 			t.Fatalf("%+v cannot be encoded", h)
 		}
-		if got, err := decode(again); err != nil || !got.equal(h) {
+		if got, err := decode(again); err != nil || !got.Equal(h) {
 			t.Errorf("%+v became %+v, %v", h, got, err)
 		}
 	})

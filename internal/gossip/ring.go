@@ -112,7 +112,7 @@ func (r *Ring) Want(peers []Peer) {
 func (r *Ring) SetHealth(h Health) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.health.equal(h) {
+	if r.health.Equal(h) {
 		return
 	}
 	r.health = h

@@ -280,7 +280,7 @@ func TestHealthReachesTheOthers(t *testing.T) {
 		t.Helper()
 		for _, m := range ms {
 			deadline := time.After(5 * time.Second)
-			for !slices.ContainsFunc(m.Members(), func(x Member) bool { return x.Node == "n1" && x.Health.equal(want) }) {
+			for !slices.ContainsFunc(m.Members(), func(x Member) bool { return x.Node == "n1" && x.Health.Equal(want) }) {
 				select {
 				case <-m.Changed():
 				case <-deadline:

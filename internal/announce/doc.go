@@ -1,0 +1,8 @@
+// Package announce is the speaker's mind: from the configuration, the Services with their endpoints, the nodes and
+// the members of the gossip ring it works out which addresses this node announces, and where, and hands each change
+// of that to the drivers.
+//
+// It owns the facts that an election is held on, and the order of a hand-over. It must never write to the API
+// server, and never take silence for news: while the API server is out of reach the last state that was read
+// stands.
+package announce

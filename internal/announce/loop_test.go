@@ -1,0 +1,284 @@
+package announce
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-kit/log"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/cache"
+	fcache "k8s.io/client-go/tools/cache/testing"
+
+	"heraldlb.io/herald/api/v1beta1"
+	"heraldlb.io/herald/internal/gossip"
+	"heraldlb.io/herald/internal/layer2"
+)
+
+// fakeRing is a ring whose members a test decides.
+type fakeRing struct {
+	mu      sync.Mutex
+	self    string
+	ready   error
+	health  gossip.Health
+	others  []gossip.Member
+	wanted  []gossip.Peer
+	changed chan struct{}
+}
+
+func (r *fakeRing) Want(p []gossip.Peer) { r.mu.Lock(); defer r.mu.Unlock(); r.wanted = p }
+func (r *fakeRing) SetHealth(h gossip.Health) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.health = h
+}
+func (r *fakeRing) Members() []gossip.Member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]gossip.Member{{Node: r.self, Health: r.health}}, r.others...)
+}
+func (r *fakeRing) Changed() <-chan struct{} { return r.changed }
+func (r *fakeRing) Ready() error             { r.mu.Lock(); defer r.mu.Unlock(); return r.ready }
+func (r *fakeRing) offered() gossip.Health   { r.mu.Lock(); defer r.mu.Unlock(); return r.health }
+
+func (r *fakeRing) become(ready error, others ...gossip.Member) {
+	r.mu.Lock()
+	r.ready, r.others = ready, others
+	r.mu.Unlock()
+	r.changed <- struct{}{}
+}
+
+// fakeDriver remembers what it was told.
+type fakeDriver struct {
+	mu        sync.Mutex
+	announced map[netip.Addr]layer2.Scope
+	applied   int
+	quiet     bool
+	used      []string
+	changed   chan struct{}
+}
+
+func (d *fakeDriver) Use(i []string) { d.mu.Lock(); defer d.mu.Unlock(); d.used = i }
+func (d *fakeDriver) Interfaces() []layer2.Interface {
+	return []layer2.Interface{{Name: "eth0", ARP: true, NDP: true, Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}
+}
+func (d *fakeDriver) Changed() <-chan struct{} { return d.changed }
+func (d *fakeDriver) Apply(announce map[netip.Addr]layer2.Scope, withdraw []netip.Addr) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.applied++
+	maps.Copy(d.announced, announce)
+	for _, a := range withdraw {
+		delete(d.announced, a)
+	}
+}
+func (d *fakeDriver) Quiesce() { d.mu.Lock(); defer d.mu.Unlock(); d.quiet = true }
+func (d *fakeDriver) String() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []string
+	for _, a := range slices.SortedFunc(maps.Keys(d.announced), netip.Addr.Compare) {
+		out = append(out, a.String())
+	}
+	return strings.Join(out, " ")
+}
+
+// world is a cluster, a ring and a driver around a loop, all in a synctest bubble.
+type world struct {
+	t                                     *testing.T
+	services, slices, nodes, pools, l2Adv *fcache.FakeControllerSource
+	ring                                  *fakeRing
+	driver                                *fakeDriver
+	loop                                  *Loop
+	stop                                  func()
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{
+		t:        t,
+		services: fcache.NewFakeControllerSource(), slices: fcache.NewFakeControllerSource(), nodes: fcache.NewFakeControllerSource(),
+		pools: fcache.NewFakeControllerSource(), l2Adv: fcache.NewFakeControllerSource(),
+		ring:   &fakeRing{self: "n1", ready: errors.New("not joined"), changed: make(chan struct{}, 1)},
+		driver: &fakeDriver{announced: map[netip.Addr]layer2.Scope{}, changed: make(chan struct{}, 1)},
+	}
+	w.nodes.Add(readyNode("n1", "192.0.2.11"))
+	w.nodes.Add(readyNode("n2", "192.0.2.12"))
+	w.pools.Add(pool("lan", "192.0.2.100-192.0.2.199"))
+	w.l2Adv.Add(advertisement("all", v1beta1.L2AdvertisementSpec{}))
+	informer := func(s cache.ListerWatcher, example runtime.Object) cache.SharedIndexInformer {
+		return cache.NewSharedIndexInformer(s, example, 0, cache.Indexers{})
+	}
+	cluster, err := NewCluster(Informers{
+		Services: informer(w.services, &corev1.Service{}), EndpointSlices: informer(w.slices, &discoveryv1.EndpointSlice{}),
+		Nodes: informer(w.nodes, &corev1.Node{}), IPAddressPools: informer(w.pools, &v1beta1.IPAddressPool{}),
+		L2Advertisements: informer(w.l2Adv, &v1beta1.L2Advertisement{}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.loop = New("n1", cluster, w.ring, w.driver, netip.MustParseAddrPort("192.0.2.11:7947"), log.NewNopLogger())
+	ctx, cancel := context.WithCancel(t.Context())
+	reading, stopReading := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := cluster.Read(reading); err != nil {
+			t.Error(err)
+			return
+		}
+		w.loop.Run(ctx)
+	}()
+	w.stop = cancel
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		stopReading()
+		for _, s := range []*fcache.FakeControllerSource{w.services, w.slices, w.nodes, w.pools, w.l2Adv} {
+			s.Shutdown()
+		}
+	})
+	return w
+}
+
+// announces waits until nothing happens any more, and compares.
+func (w *world) announces(when, want string) {
+	w.t.Helper()
+	time.Sleep(time.Second) // driven time: what was going to happen has happened
+	synctest.Wait()
+	if got := w.driver.String(); got != want {
+		w.t.Fatalf("%s: announces %q, want %q", when, got, want)
+	}
+}
+
+func TestTheLoop(t *testing.T) {
+	yes := true
+	n2 := alive("n2", on("eth0", "192.0.2.0/24"))
+	run := func(name string, story func(t *testing.T, w *world)) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { story(t, newWorld(t)) })
+		})
+	}
+	// shop is a Service with an endpoint on n1, so that under policy Local it is n1's.
+	shop := lbService("shop", corev1.ServiceExternalTrafficPolicyLocal, "192.0.2.100")
+	endpoints := slice("shop-1", "shop", endpoint("n1", &yes, &yes))
+
+	run("nothing is announced or offered before the ring is joined", func(t *testing.T, w *world) {
+		w.services.Add(shop.DeepCopy())
+		w.slices.Add(endpoints.DeepCopy())
+		w.announces("before", "")
+		if h := w.ring.offered(); len(h.Interfaces) != 0 {
+			t.Errorf("offers %v", h)
+		}
+		if err := w.loop.Ready(); err == nil || !strings.Contains(err.Error(), "not joined") {
+			t.Errorf("readiness says %v", err)
+		}
+		w.ring.become(nil)
+		w.announces("after", "192.0.2.100")
+		if h := w.ring.offered(); len(h.Interfaces) != 1 {
+			t.Errorf("offers %v", h)
+		}
+		if err := w.loop.Ready(); err != nil {
+			t.Errorf("readiness says %v", err)
+		}
+	})
+	run("the announcement follows the Service and its endpoints", func(t *testing.T, w *world) {
+		w.ring.become(nil, n2)
+		w.announces("an empty cluster", "")
+		w.services.Add(shop.DeepCopy())
+		w.announces("a Service without endpoints", "")
+		w.slices.Add(endpoints.DeepCopy())
+		w.announces("with an endpoint", "192.0.2.100")
+		moved := shop.DeepCopy()
+		moved.Status.LoadBalancer.Ingress[0].IP = "192.0.2.101"
+		w.services.Modify(moved)
+		w.announces("with another address", "192.0.2.101")
+		gone := endpoints.DeepCopy()
+		gone.Endpoints = nil
+		w.slices.Modify(gone)
+		w.announces("without endpoints again", "")
+		w.slices.Modify(endpoints.DeepCopy())
+		w.announces("and with one", "192.0.2.101")
+		w.services.Delete(moved)
+		w.announces("without the Service", "")
+	})
+	run("the configuration counts as it is now", func(t *testing.T, w *world) {
+		w.ring.become(nil)
+		w.services.Add(shop.DeepCopy())
+		w.slices.Add(endpoints.DeepCopy())
+		w.announces("at first", "192.0.2.100")
+		w.l2Adv.Modify(advertisement("all", v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth9"}}))
+		w.announces("advertised on another interface", "")
+		if !slices.Equal(w.driver.used, []string{"eth9"}) {
+			t.Errorf("the driver is to use %v", w.driver.used)
+		}
+		w.l2Adv.Modify(advertisement("all", v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth0"}}))
+		w.announces("advertised on this one", "192.0.2.100")
+		excluded := readyNode("n1", "192.0.2.11")
+		excluded.Labels[corev1.LabelNodeExcludeBalancers] = "true"
+		w.nodes.Modify(excluded)
+		w.announces("excluded", "")
+	})
+	run("a heartbeat of a node changes nothing", func(t *testing.T, w *world) {
+		w.ring.become(nil)
+		w.services.Add(shop.DeepCopy())
+		w.slices.Add(endpoints.DeepCopy())
+		w.announces("at first", "192.0.2.100")
+		applied := w.driver.applied
+		beat := readyNode("n1", "192.0.2.11")
+		beat.Status.Images = []corev1.ContainerImage{{Names: []string{"news"}}}
+		w.nodes.Modify(beat)
+		w.announces("after it", "192.0.2.100")
+		if w.driver.applied != applied {
+			t.Errorf("the driver was told %d times more", w.driver.applied-applied)
+		}
+	})
+	run("a node that stops hands over: quiet, answering, then silent", func(t *testing.T, w *world) {
+		w.ring.become(nil, n2)
+		w.services.Add(shop.DeepCopy())
+		w.slices.Add(endpoints.DeepCopy())
+		w.announces("at first", "192.0.2.100")
+		w.stop()
+		synctest.Wait()
+		if h := w.ring.offered(); !h.Draining || !w.driver.quiet || w.driver.String() != "192.0.2.100" {
+			t.Fatalf("at once: draining %t, quiet %t, announces %q", h.Draining, w.driver.quiet, w.driver.String())
+		}
+		time.Sleep(handOver - time.Millisecond)
+		synctest.Wait()
+		if w.driver.String() != "192.0.2.100" {
+			t.Fatalf("stopped answering too early")
+		}
+		time.Sleep(2 * time.Millisecond)
+		synctest.Wait()
+		if w.driver.String() != "" {
+			t.Errorf("still announces %q", w.driver.String())
+		}
+	})
+	run("a node that stops alone does not wait", func(t *testing.T, w *world) {
+		w.ring.become(nil)
+		w.services.Add(shop.DeepCopy())
+		w.slices.Add(endpoints.DeepCopy())
+		w.announces("at first", "192.0.2.100")
+		w.stop()
+		synctest.Wait()
+		if w.driver.String() != "" {
+			t.Errorf("still announces %q", w.driver.String())
+		}
+	})
+	run("the ring is told where the nodes are", func(t *testing.T, w *world) {
+		w.announces("at first", "")
+		want := []gossip.Peer{{Node: "n1", Addr: netip.MustParseAddrPort("192.0.2.11:7947")}, {Node: "n2", Addr: netip.MustParseAddrPort("192.0.2.12:7947")}}
+		got := slices.SortedFunc(slices.Values(w.ring.wanted), func(x, y gossip.Peer) int { return strings.Compare(x.Node, y.Node) })
+		if !slices.Equal(got, want) {
+			t.Errorf("wants %v", got)
+		}
+	})
+}

@@ -1,0 +1,102 @@
+package announce
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// readyNode is a Node with these internal addresses.
+func readyNode(name string, ips ...string) *corev1.Node {
+	n := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}},
+		Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
+	}
+	for _, ip := range ips {
+		n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
+	}
+	return n
+}
+
+func TestWhatANodeObjectSays(t *testing.T) {
+	set := func(c ...corev1.NodeCondition) *corev1.Node {
+		n := readyNode("n1")
+		n.Status.Conditions = c
+		return n
+	}
+	excluded := readyNode("n1")
+	excluded.Labels[corev1.LabelNodeExcludeBalancers] = ""
+	for _, tc := range []struct {
+		name                                   string
+		node                                   *corev1.Node
+		notReady, excluded, networkUnavailable bool
+	}{
+		{"a Ready node", readyNode("n1"), false, false, false},
+		{"a node whose kubelet is silent", set(corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionUnknown}), true, false, false},
+		{"a node without conditions", set(), true, false, false},
+		{"a node without network", set(corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue},
+			corev1.NodeCondition{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}), false, false, true},
+		{"an excluded node", excluded, false, true, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			n := nodeOf(tc.node)
+			if n.notReady != tc.notReady || n.excluded != tc.excluded || n.networkUnavailable != tc.networkUnavailable {
+				t.Errorf("got %+v", n)
+			}
+		})
+	}
+}
+
+func TestWhereTheRingMeets(t *testing.T) {
+	dual := readyNode("n1", "192.0.2.11", "2001:db8::11")
+	for _, tc := range []struct {
+		bind, want string
+		node       *corev1.Node
+		later      bool // the error may mend itself
+	}{
+		{"", "192.0.2.11:7947", dual, false},
+		{":7000", "192.0.2.11:7000", dual, false},
+		{"198.51.100.1", "198.51.100.1:7947", nil, false},
+		{"198.51.100.1:7000", "198.51.100.1:7000", nil, false},
+		{"2001:db8::1", "[2001:db8::1]:7947", nil, false},
+		{"[2001:db8::1]:7000", "[2001:db8::1]:7000", nil, false},
+		{"", "", nil, true},
+		{"", "", readyNode("n1"), true},
+		{"0.0.0.0", "", dual, false},
+		{"eth0", "", dual, false},
+		{":0", "", dual, false},
+		{":http", "", dual, false},
+	} {
+		t.Run(fmt.Sprintf("%q", tc.bind), func(t *testing.T) {
+			got, err := gossipAddr(tc.bind, tc.node)
+			if tc.want == "" {
+				if err == nil || errors.As(err, new(notYet)) != tc.later {
+					t.Errorf("got %v and error %v, want one that may mend itself: %t", got, err, tc.later)
+				}
+				return
+			}
+			if err != nil || got.String() != tc.want {
+				t.Errorf("got %v, %v; want %s", got, err, tc.want)
+			}
+		})
+	}
+}
+
+func TestPeersAreMetInOneFamily(t *testing.T) {
+	nodes := []*corev1.Node{
+		readyNode("n1", "192.0.2.11", "2001:db8::11"), readyNode("n2", "2001:db8::12", "192.0.2.12"),
+		readyNode("n3", "192.0.2.13"), readyNode("n4"),
+	}
+	for ours, want := range map[string]string{
+		"192.0.2.11:7947":     "[{n1 192.0.2.11:7947} {n2 192.0.2.12:7947} {n3 192.0.2.13:7947}]",
+		"[2001:db8::11]:7000": "[{n1 [2001:db8::11]:7000} {n2 [2001:db8::12]:7000}]",
+	} {
+		if got := fmt.Sprint(peers(nodes, netip.MustParseAddrPort(ours))); got != want {
+			t.Errorf("from %s the peers are %s, want %s", ours, got, want)
+		}
+	}
+}

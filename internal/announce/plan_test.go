@@ -1,0 +1,287 @@
+package announce
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+
+	"heraldlb.io/herald/api/v1beta1"
+	"heraldlb.io/herald/internal/config"
+	"heraldlb.io/herald/internal/election"
+	"heraldlb.io/herald/internal/gossip"
+	"heraldlb.io/herald/internal/service"
+)
+
+func pool(name string, addresses ...string) *v1beta1.IPAddressPool {
+	return &v1beta1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1beta1.IPAddressPoolSpec{Addresses: addresses}}
+}
+
+func advertisement(name string, spec v1beta1.L2AdvertisementSpec) *v1beta1.L2Advertisement {
+	return &v1beta1.L2Advertisement{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec}
+}
+
+func mustConfig(t interface{ Fatalf(string, ...any) }, pools []*v1beta1.IPAddressPool, advs ...*v1beta1.L2Advertisement) *config.Config {
+	c, problems := config.New(config.Resources{Pools: pools, L2Advertisements: advs})
+	if len(problems) > 0 {
+		t.Fatalf("the test's configuration is bad: %v", problems)
+	}
+	return c
+}
+
+func on(name string, subnets ...string) gossip.Interface {
+	i := gossip.Interface{Name: name, ARP: true, NDP: true}
+	for _, s := range subnets {
+		i.Subnets = append(i.Subnets, netip.MustParsePrefix(s))
+	}
+	return i
+}
+
+func alive(node string, interfaces ...gossip.Interface) gossip.Member {
+	return gossip.Member{Node: node, Health: gossip.Health{Interfaces: interfaces}}
+}
+
+func nodeFacts(nodes ...*corev1.Node) map[string]node {
+	out := map[string]node{}
+	for _, n := range nodes {
+		out[n.Name] = nodeOf(n)
+	}
+	return out
+}
+
+func key(name string) types.NamespacedName {
+	return types.NamespacedName{Namespace: "web", Name: name}
+}
+
+func cluster(addrs ...string) contribution { return holds(contribution{anywhere: true}, addrs...) }
+
+func local(node string, addrs ...string) contribution {
+	return holds(contribution{nodes: map[string]struct{}{node: {}}}, addrs...)
+}
+
+func holds(c contribution, addrs ...string) contribution {
+	for _, a := range addrs {
+		c.held = append(c.held, service.Held{Addr: netip.MustParseAddr(a), Pool: "lan"})
+	}
+	return c
+}
+
+// The steps happen in order to one planner, which is that of node n1.
+func TestTheLifeOfAPlan(t *testing.T) {
+	lan := []*v1beta1.IPAddressPool{pool("lan", "192.0.2.100-192.0.2.199", "2001:db8::100/120")}
+	all := advertisement("all", v1beta1.L2AdvertisementSpec{})
+	eth0 := on("eth0", "192.0.2.0/24", "2001:db8::/64")
+	n1, n2 := readyNode("n1"), readyNode("n2")
+	excluded, lost := readyNode("n1"), readyNode("n1")
+	excluded.Labels[corev1.LabelNodeExcludeBalancers] = ""
+	lost.Status.Conditions[0].Status = corev1.ConditionUnknown
+	draining := alive("n1", eth0)
+	draining.Health.Draining = true
+
+	p := newPlanner("n1")
+	for _, step := range []struct {
+		name   string
+		do     func()
+		addr   string
+		owner  string
+		reason election.Reason
+		scope  string // interfaces named, or "subnet"
+	}{
+		{"a Service without configuration has no owner", func() {
+			p.setNodes(nodeFacts(n1))
+			p.setMembers([]gossip.Member{alive("n1", eth0)})
+			p.setService(key("shop"), cluster("192.0.2.100", "2001:db8::101"))
+		}, "192.0.2.100", "", election.NotSelected, ""},
+		{"a pool alone is announced by nobody", func() { p.setConfig(mustConfig(t, lan)) }, "192.0.2.100", "", election.NotSelected, ""},
+		{"an advertisement announces it", func() { p.setConfig(mustConfig(t, lan, all)) }, "192.0.2.100", "n1", election.Fit, "subnet"},
+		{"and the IPv6 address too", func() {}, "2001:db8::101", "n1", election.Fit, "subnet"},
+		{"without a working ARP socket IPv4 goes", func() {
+			noARP := eth0
+			noARP.ARP = false
+			p.setMembers([]gossip.Member{alive("n1", noARP)})
+		}, "192.0.2.100", "", election.NoInterface, ""},
+		{"and IPv6 stays", func() {}, "2001:db8::101", "n1", election.Fit, "subnet"},
+		{"an interface of another subnet does not do", func() {
+			p.setMembers([]gossip.Member{alive("n1", on("eth0", "198.51.100.0/24"))})
+		}, "192.0.2.100", "", election.NoInterface, ""},
+		{"unless the advertisement names it", func() {
+			p.setConfig(mustConfig(t, lan, advertisement("eth0", v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth0"}})))
+		}, "192.0.2.100", "n1", election.Fit, "eth0"},
+		{"an advertisement for other nodes does not select this one", func() {
+			p.setMembers([]gossip.Member{alive("n1", eth0)})
+			p.setConfig(mustConfig(t, lan, advertisement("others", v1beta1.L2AdvertisementSpec{
+				NodeSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{corev1.LabelHostname: "n2"}}}})))
+		}, "192.0.2.100", "", election.NotSelected, ""},
+		{"an excluded node announces nothing", func() {
+			p.setConfig(mustConfig(t, lan, all))
+			p.setNodes(nodeFacts(excluded))
+		}, "192.0.2.100", "", election.ExcludedByLabel, ""},
+		{"a node that is not Ready does, while it is alone", func() { p.setNodes(nodeFacts(lost)) }, "192.0.2.100", "n1", election.Fit, "subnet"},
+		{"and yields to one that is", func() {
+			p.setNodes(nodeFacts(lost, n2))
+			p.setMembers([]gossip.Member{alive("n1", eth0), alive("n2", eth0)})
+		}, "192.0.2.100", "n2", election.NotReady, ""},
+		{"a draining one yields too", func() {
+			p.setNodes(nodeFacts(n1, n2))
+			p.setMembers([]gossip.Member{draining, alive("n2", eth0)})
+		}, "192.0.2.100", "n2", election.Draining, ""},
+		{"the dead are replaced", func() { p.setMembers([]gossip.Member{alive("n1", eth0)}) }, "192.0.2.100", "n1", election.Fit, "subnet"},
+		{"a member whose Node is gone is not chosen", func() {
+			p.setNodes(nodeFacts(n1))
+			p.setMembers([]gossip.Member{draining, alive("n2", eth0)})
+		}, "192.0.2.100", "n1", election.Fit, "subnet"},
+		{"without an endpoint nobody announces", func() {
+			p.setNodes(nodeFacts(n1, n2))
+			p.setMembers([]gossip.Member{alive("n1", eth0), alive("n2", eth0)})
+			p.setService(key("shop"), holds(contribution{}, "192.0.2.100"))
+		}, "192.0.2.100", "", election.NoEndpoint, ""},
+		{"the address that it gave back is nobody's", func() {}, "2001:db8::101", "", "", ""},
+		{"policy Local goes where the endpoint is", func() { p.setService(key("shop"), local("n2", "192.0.2.100")) }, "192.0.2.100", "n2", election.NoEndpoint, ""},
+		{"an address that is shared follows who can be served: both", func() { p.setService(key("mail"), local("n1", "192.0.2.100")) },
+			"192.0.2.100", ownerOf("192.0.2.100", "n1", "n2"), whatever, whatever},
+		{"or the one that is left", func() { p.setService(key("shop"), contribution{}) }, "192.0.2.100", "n1", election.Fit, "subnet"},
+		{"a pool that shrinks keeps its holders", func() {
+			p.setConfig(mustConfig(t, []*v1beta1.IPAddressPool{pool("lan", "192.0.2.150-192.0.2.199")}, all))
+		}, "192.0.2.100", "n1", election.Fit, "subnet"},
+		{"a pool that is gone does not", func() {
+			p.setConfig(mustConfig(t, []*v1beta1.IPAddressPool{pool("other", "192.0.2.150-192.0.2.199")}, all))
+		}, "192.0.2.100", "", election.NotSelected, ""},
+		{"a Service that is gone leaves nothing", func() { p.setService(key("mail"), contribution{}) }, "192.0.2.100", "", "", ""},
+	} {
+		step.do()
+		p.plan()
+		d := p.decisions[netip.MustParseAddr(step.addr)]
+		scope := ""
+		switch {
+		case d.Scope.BySubnet:
+			scope = "subnet"
+		case len(d.Scope.Interfaces) == 1:
+			scope = d.Scope.Interfaces[0]
+		}
+		if d.Owner != step.owner || step.reason != whatever && d.Reason != step.reason || step.scope != whatever && scope != step.scope {
+			t.Fatalf("%s: %s has owner %q, reason %q, scope %q; want %q, %q, %q", step.name, step.addr, d.Owner, d.Reason, scope, step.owner, step.reason, step.scope)
+		}
+	}
+	if len(p.services)+len(p.holders)+len(p.decisions)+len(p.dirty) != 0 {
+		t.Errorf("something is left: %v %v %v %v", p.services, p.holders, p.decisions, p.dirty)
+	}
+}
+
+// whatever is what a step does not look at, because it follows from rank.
+const whatever = "?"
+
+// ownerOf is who wins an election among equals.
+func ownerOf(addr string, nodes ...string) string {
+	var cs []election.Candidate
+	for _, n := range nodes {
+		cs = append(cs, election.Candidate{Node: n, Alive: true, Selected: true, Reachable: true, Endpoint: true})
+	}
+	owner, _ := election.Owner(netip.MustParseAddr(addr), cs)
+	return owner
+}
+
+func TestAChangeOfOneServiceTouchesItsAddressesOnly(t *testing.T) {
+	p := newPlanner("n1")
+	p.setConfig(mustConfig(t, []*v1beta1.IPAddressPool{pool("lan", "192.0.2.0/24")}, advertisement("all", v1beta1.L2AdvertisementSpec{})))
+	p.setNodes(nodeFacts(readyNode("n1")))
+	p.setMembers([]gossip.Member{alive("n1", on("eth0", "192.0.2.0/24"))})
+	a := netip.MustParseAddr("192.0.2.0")
+	for range 200 {
+		p.setService(key(a.String()), cluster(a.String()))
+		a = a.Next()
+	}
+	if n := len(p.plan()); n != 200 {
+		t.Fatalf("%d changes, want 200", n)
+	}
+	p.setService(key("192.0.2.7"), holds(contribution{}, "192.0.2.7"))
+	p.setService(key("192.0.2.8"), cluster("192.0.2.8"))
+	if len(p.dirty) != 1 {
+		t.Errorf("%d addresses are looked at again, want 1", len(p.dirty))
+	}
+	if got := p.plan(); len(got) != 1 || got[0].old.Owner != "n1" || got[0].new.Owner != "" {
+		t.Errorf("changes: %+v", got)
+	}
+	p.setNodes(nodeFacts(readyNode("n1")))
+	p.setMembers([]gossip.Member{alive("n1", on("eth0", "192.0.2.0/24"))})
+	if got := p.plan(); len(got) != 0 {
+		t.Errorf("news that is none made changes: %+v", got)
+	}
+}
+
+// Whatever happens in whatever order, the Plan is that of a planner that starts with the last state.
+func TestThePlanIsAFunctionOfTheLastState(t *testing.T) {
+	pools := []*v1beta1.IPAddressPool{pool("lan", "192.0.2.0/25"), pool("wan", "198.51.100.0/24")}
+	configs := []*config.Config{
+		mustConfig(t, pools),
+		mustConfig(t, pools, advertisement("all", v1beta1.L2AdvertisementSpec{})),
+		mustConfig(t, pools, advertisement("lan", v1beta1.L2AdvertisementSpec{IPAddressPools: []string{"lan"}, Interfaces: []string{"eth1"}})),
+		mustConfig(t, pools[:1], advertisement("n2", v1beta1.L2AdvertisementSpec{
+			NodeSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{corev1.LabelHostname: "n2"}}}})),
+	}
+	addrs := []string{"192.0.2.1", "192.0.2.2", "198.51.100.1", "203.0.113.1"}
+	names := []string{"n1", "n2", "n3"}
+	rapid.Check(t, func(t *rapid.T) {
+		p := newPlanner("n1")
+		var c *config.Config
+		var nodes map[string]node
+		var members []gossip.Member
+		services := map[types.NamespacedName]contribution{}
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			switch rapid.IntRange(0, 5).Draw(t, "kind") {
+			case 0:
+				c = rapid.SampledFrom(configs).Draw(t, "config")
+				p.setConfig(c)
+			case 1:
+				nodes = map[string]node{}
+				for _, n := range names {
+					if rapid.Bool().Draw(t, n) {
+						nodes[n] = nodeOf(readyNode(n))
+					}
+				}
+				p.setNodes(nodes)
+			case 2:
+				members = nil
+				for _, n := range names {
+					if rapid.Bool().Draw(t, n) {
+						m := alive(n, on(rapid.SampledFrom([]string{"eth0", "eth1"}).Draw(t, "if"), "192.0.2.0/24"))
+						m.Health.Draining = rapid.Bool().Draw(t, "draining")
+						members = append(members, m)
+					}
+				}
+				p.setMembers(members)
+			default:
+				k := key(rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "service"))
+				held := rapid.SliceOfN(rapid.SampledFrom(addrs), 0, 2).Draw(t, "held")
+				con := cluster(held...)
+				if rapid.Bool().Draw(t, "local") {
+					con = local(rapid.SampledFrom(names).Draw(t, "node"), held...)
+				}
+				services[k] = con
+				p.setService(k, con)
+			}
+			if rapid.Bool().Draw(t, "plan now") {
+				p.plan()
+			}
+		}
+		p.plan()
+
+		fresh := newPlanner("n1")
+		if c != nil {
+			fresh.setConfig(c)
+		}
+		fresh.setNodes(nodes)
+		fresh.setMembers(members)
+		for _, k := range slices.SortedFunc(maps.Keys(services), compareKeys) {
+			fresh.setService(k, services[k])
+		}
+		fresh.plan()
+		if !maps.EqualFunc(p.decisions, fresh.decisions, Decision.equal) {
+			t.Fatalf("the Plan is\n%+v, and from scratch\n%+v", p.decisions, fresh.decisions)
+		}
+	})
+}

@@ -1,0 +1,126 @@
+// Speaker runs on every node and announces the external addresses of Services that this node is elected for.
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-kit/log/level"
+
+	"heraldlb.io/herald/internal/announce"
+	"heraldlb.io/herald/internal/cmdline"
+	"heraldlb.io/herald/internal/gossip"
+	"heraldlb.io/herald/internal/kube"
+	"heraldlb.io/herald/internal/layer2"
+	"heraldlb.io/herald/internal/metrics"
+)
+
+func main() { cmdline.Run(run) }
+
+func run(ctx context.Context) error {
+	flags := cmdline.New("speaker", "Announces the external addresses of Services from the node it runs on.")
+	common := flags.Common(":7481")
+	hostname, _ := os.Hostname() // what the kubelet calls a node that nobody named; empty is refused below
+	node := flags.String("node-name", hostname, "`name` of the Node that this speaker runs on")
+	bind := flags.String("gossip-bind", "", "`address[:port]` that this speaker's peers reach it at; empty: the Node's first InternalIP, port 7947; \":port\": that address, another port. All speakers use the same port")
+	keyFile := flags.String("gossip-key-file", "/etc/herald/gossip/key", "`file` with the secret that all speakers share, mounted from Secret herald-gossip; it is waited for")
+	label := flags.String("cluster-label", "herald", "`name` that keeps the speakers of this cluster apart from those of another on the same network")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return err
+	}
+	if *node == "" {
+		return errors.New("--node-name: the name of this node is needed")
+	}
+	logger, err := common.Logger()
+	if err != nil {
+		return err
+	}
+	restConfig, err := kube.Config(common.Kubeconfig)
+	if err != nil {
+		return err
+	}
+	client, err := kube.NewClient(restConfig, "herald-speaker/"+cmdline.Version())
+	if err != nil {
+		return err
+	}
+	cluster, err := announce.NewCluster(announce.NewInformers(client))
+	if err != nil {
+		return err
+	}
+	level.Info(logger).Log("msg", "speaker starts", "node", *node, "version", cmdline.Version(), "commit", cmdline.Commit())
+
+	// What the speaker runs on outlives ctx: the addresses are handed over after the signal. It ends early when the
+	// probes cannot be served.
+	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	reg := metrics.NewRegistry()
+	var ready readiness
+	failed := make(chan error, 1)
+	running.Go(func() {
+		if err := metrics.Serve(parts, common.MetricsBind, reg, ready.check); err != nil {
+			failed <- err
+			cancel()
+		}
+	})
+	driver := layer2.New(logger, reg)
+	running.Go(func() { driver.Run(parts) })
+
+	ready.set(waiting(errors.New("the cluster's state has not been read yet")), driver.Ready)
+	if err := cluster.Read(ctx); err != nil {
+		return ended(failed) // it only fails when ctx is done
+	}
+	addr, err := cluster.GossipAddr(ctx, *node, *bind, func(why error) {
+		ready.set(waiting(why), driver.Ready)
+	})
+	if ctx.Err() != nil {
+		return ended(failed)
+	}
+	if err != nil {
+		return err
+	}
+	ring := gossip.New(gossip.Config{Node: *node, Bind: addr, KeyFile: *keyFile, Label: *label}, logger, reg)
+	running.Go(func() { ring.Run(parts) })
+	loop := announce.New(*node, cluster, ring, driver, addr, logger)
+	ready.set(loop.Ready, ring.Ready, driver.Ready)
+	loop.Run(ctx)
+	return ended(failed)
+}
+
+// ended returns why the process ends: what failed, or nil when it was told to.
+func ended(failed <-chan error) error {
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// readiness is what /readyz asks: all that was set last.
+type readiness struct {
+	checks atomic.Pointer[[]func() error]
+}
+
+func (r *readiness) set(checks ...func() error) { r.checks.Store(&checks) }
+
+func (r *readiness) check() error {
+	checks := r.checks.Load()
+	if checks == nil {
+		return errors.New("starting")
+	}
+	var errs []error
+	for _, check := range *checks {
+		errs = append(errs, check())
+	}
+	return errors.Join(errs...)
+}
+
+func waiting(err error) func() error { return func() error { return err } }
