@@ -25,9 +25,13 @@ const AnnotationPool = "heraldlb.io/pool"
 // ConditionAllocated is the type of the condition that says whether the Service has the addresses it asks for.
 const ConditionAllocated = "heraldlb.io/Allocated"
 
-// ReasonAllocated is the reason of ConditionAllocated when it is True. When it is False the reason is package
-// ipam's.
-const ReasonAllocated = "AddressAssigned"
+// The reasons of ConditionAllocated when it is True. When it is False the reason is package ipam's.
+const (
+	// ReasonAssigned: the Service has an address of each family it wants.
+	ReasonAssigned = "AddressAssigned"
+	// ReasonPartlyAssigned: a PreferDualStack Service has one of its two.
+	ReasonPartlyAssigned = "AddressPartlyAssigned"
+)
 
 // Request is what a Service asks for, and what its status says it holds.
 type Request struct {
