@@ -1,0 +1,84 @@
+// The controller gives Services of type LoadBalancer their addresses. This package is flags and wiring: what the
+// program does is in internal/assign.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+
+	"github.com/go-kit/log/level"
+	"golang.org/x/sync/errgroup"
+
+	"heraldlb.io/herald/internal/assign"
+	"heraldlb.io/herald/internal/cmdline"
+	"heraldlb.io/herald/internal/kube"
+	"heraldlb.io/herald/internal/metrics"
+	"heraldlb.io/herald/internal/service"
+)
+
+// program is the controller's name: its user agent, and the name of its Lease.
+const program = "herald-controller"
+
+func main() { cmdline.Run(run) }
+
+func run(ctx context.Context) error {
+	flags := cmdline.New("controller", "Herald's controller gives Services of type LoadBalancer addresses from the configured pools.")
+	common := flags.Common(":7472")
+	class := flags.String("lb-class", "", "serve only Services with this spec.loadBalancerClass; empty: those without a class and those of class "+service.Class)
+	elect := flags.Bool("leader-elect", true, "assign addresses only while holding the Lease "+program+", so that several controllers can run; switch it off only where there is certainly one")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return err
+	}
+	logger, err := common.Logger()
+	if err != nil {
+		return err
+	}
+	cfg, err := kube.Config(common.Kubeconfig)
+	if err != nil {
+		return err
+	}
+	client, err := kube.NewClient(cfg, program+"/"+cmdline.Version())
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("find this host's name, which tells controllers apart: %w", err)
+	}
+
+	registry := metrics.NewRegistry()
+	events := kube.NewEvents(client, "controller", logger, registry)
+	controller := assign.New(assign.Options{Client: client, Events: events, Logger: logger, Registry: registry, Class: *class})
+	level.Info(logger).Log("msg", "controller starts", "version", cmdline.Version(), "commit", cmdline.Commit(), "class", *class)
+
+	tasks, working := errgroup.WithContext(ctx)
+	tasks.Go(func() error { return metrics.Serve(working, common.MetricsBind, registry, controller.Ready) })
+	tasks.Go(func() error { client.ProvideGossipSecret(working, common.Namespace, logger); return nil })
+	tasks.Go(func() error {
+		if err := controller.Start(working); err != nil {
+			return err
+		}
+		if !*elect {
+			return controller.Run(working)
+		}
+		return client.Lead(working, common.Namespace, program, host+"_"+rand.Text(), controller.Run)
+	})
+
+	// Events outlast the work that makes them.
+	telling, stop := context.WithCancel(context.WithoutCancel(ctx))
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		events.Run(telling)
+	}()
+	err = tasks.Wait()
+	stop()
+	<-told
+	if ctx.Err() != nil {
+		err = nil // asked to end
+	}
+	level.Info(logger).Log("msg", "controller ends", "err", err)
+	return err
+}

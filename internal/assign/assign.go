@@ -1,0 +1,278 @@
+// Package assign is the controller's work: it gives Services of type LoadBalancer their addresses and says on every
+// object what became of it. It owns the loop between what the API server shows, what package ipam decides, and
+// what is written: Services' status, conditions of configuration objects, events.
+//
+// One goroutine, the loop, holds all state and decides; workers only carry out writes and report back. An address is
+// the Service's from the moment of the decision, whether its write has succeeded yet or not, and it is free again
+// only when the API server no longer shows it on the Service: a write that fails, conflicts or is late neither
+// loses an address nor gives it out twice. Nothing is decided before Services and configuration have been read.
+//
+// The package announces nothing and touches no Service that is not ours.
+package assign
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
+
+	"heraldlb.io/herald/internal/kube"
+	"heraldlb.io/herald/internal/service"
+)
+
+// Options are what a Controller needs.
+type Options struct {
+	Client *kube.Client
+	Events *kube.Events
+	Logger log.Logger
+	// Registry takes the controller's metrics.
+	Registry prometheus.Registerer
+	// Class is the only load balancer class to serve; empty means service.Class, and Services that name none.
+	Class string
+}
+
+// Controller assigns addresses. Its caches run from Start on, in followers too, so that a new leader need not read
+// everything first; its loop runs in Run, in the leader only.
+type Controller struct {
+	client  *kube.Client
+	events  *kube.Events
+	logger  log.Logger
+	class   string
+	metrics *metrics
+
+	services, pools, l2Advertisements cache.SharedIndexInformer
+
+	inbox *inbox
+	desk  *desk
+
+	mu     sync.Mutex // held by the loop while it changes what follows, and by the metrics while they read it
+	book   *book
+	config configuration
+}
+
+// New makes a controller.
+func New(o Options) *Controller {
+	c := &Controller{
+		client:           o.Client,
+		events:           o.Events,
+		logger:           o.Logger,
+		class:            o.Class,
+		services:         o.Client.Services(),
+		pools:            o.Client.IPAddressPools(),
+		l2Advertisements: o.Client.L2Advertisements(),
+		book:             newBook(o.Class),
+	}
+	c.metrics = newMetrics(c, o.Registry)
+	return c
+}
+
+// Start runs the caches until ctx is done, and returns when each has been read once.
+func (c *Controller) Start(ctx context.Context) error {
+	return kube.Run(ctx, c.services, c.pools, c.l2Advertisements)
+}
+
+// Ready says which cache has not been read yet; nil when all have.
+func (c *Controller) Ready() error {
+	var errs []error
+	for name, informer := range map[string]cache.SharedIndexInformer{
+		"services": c.services, kube.ResourceIPAddressPools: c.pools, kube.ResourceL2Advertisements: c.l2Advertisements,
+	} {
+		if !informer.HasSynced() {
+			errs = append(errs, fmt.Errorf("%s have not been read from the API server yet", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Run assigns addresses until ctx is done; then it waits for the writes under way. Start must have returned. Only
+// one process may be in it: see kube.Client.Lead.
+func (c *Controller) Run(ctx context.Context) error {
+	strays, err := c.freshServices(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	c.inbox = newInbox()
+	c.desk = newDesk(c.inbox, c.logger, c.metrics.writes)
+
+	c.mu.Lock()
+	c.book = newBook(c.class)
+	c.config = configuration{}
+	c.mu.Unlock()
+	c.begin(strays)
+
+	for resource, informer := range map[string]cache.SharedIndexInformer{
+		resourceServices: c.services, kube.ResourceIPAddressPools: c.pools, kube.ResourceL2Advertisements: c.l2Advertisements,
+	} {
+		registration, err := informer.AddEventHandler(c.inbox.handler(resource))
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", resource, err)
+		}
+		defer informer.RemoveEventHandler(registration)
+	}
+	level.Info(c.logger).Log("msg", "assigning addresses", "services", len(c.book.entries))
+	c.metrics.leading.Set(1)
+	defer c.metrics.leading.Set(0)
+	c.loop(ctx)
+	return nil
+}
+
+// freshServices waits until the cache of Services shows everything that an earlier leader wrote, and returns the
+// Services of other types that still bear what Herald wrote.
+func (c *Controller) freshServices(ctx context.Context) ([]*corev1.Service, error) {
+	pause := firstRetry
+	for {
+		strays, err := c.client.FreshServices(ctx, c.services, service.Marked)
+		if err == nil || ctx.Err() != nil {
+			return strays, err
+		}
+		level.Warn(c.logger).Log("msg", "cannot start assigning addresses yet", "err", err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+		pause = min(2*pause, lastRetry)
+	}
+}
+
+// begin takes in all that the caches hold.
+func (c *Controller) begin(strays []*corev1.Service) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.configure()
+	var services []*corev1.Service
+	for _, obj := range c.services.GetStore().List() {
+		services = append(services, obj.(*corev1.Service))
+	}
+	c.book.start(services, strays, time.Now())
+	c.plan()
+}
+
+// loop takes in what changed, decides, and hands out the writes.
+func (c *Controller) loop(ctx context.Context) {
+	// A write that has begun is carried through: to stop in the middle would leave its result unknown.
+	tasks, outcomes := c.desk.open(context.WithoutCancel(ctx))
+	for {
+		out, next := c.desk.next(tasks)
+		select {
+		case <-ctx.Done():
+			close(tasks)
+			for o := range outcomes {
+				c.finish(o)
+			}
+			return
+		case out <- next:
+			c.desk.handedOut()
+		case o := <-outcomes:
+			c.finish(o)
+		case <-c.inbox.wake:
+			c.takeIn(c.inbox.take())
+		}
+	}
+}
+
+// takeIn looks at the objects that may have changed.
+func (c *Controller) takeIn(subjects []subject) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, configuration := time.Now(), false
+	for _, s := range subjects {
+		if s.resource != resourceServices {
+			configuration = true
+			continue
+		}
+		obj, shown, err := c.services.GetStore().GetByKey(s.key.String())
+		if err == nil && shown {
+			c.book.observe(obj.(*corev1.Service), true, now)
+		} else {
+			c.book.absent(s.key)
+		}
+		c.book.touch(s.key) // a write that failed is tried again
+	}
+	if configuration {
+		c.configure()
+		for _, s := range subjects {
+			if s.resource != resourceServices {
+				c.planConfig(s)
+			}
+		}
+	}
+	c.plan()
+}
+
+// finish takes in what became of a write.
+func (c *Controller) finish(o outcome) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o.apply()
+	if c.desk.done(o) {
+		if o.subject.resource == resourceServices {
+			c.book.touch(o.subject.key)
+		} else {
+			c.planConfig(o.subject)
+		}
+	}
+	c.plan()
+}
+
+// plan queues a write for each Service that does not show what it should, and for the pools that have become full
+// or free.
+func (c *Controller) plan() {
+	for _, key := range c.book.drain() {
+		c.planService(key)
+	}
+	if turns := c.book.alloc.Turns(); turns != c.config.turns {
+		c.config.turns = turns
+		for s := range c.config.objects {
+			c.planConfig(s)
+		}
+	}
+}
+
+// planService queues what a Service needs: a question to the API server where what we know may be out of date, else
+// a write if it does not show what it should.
+func (c *Controller) planService(key types.NamespacedName) {
+	s := subject{resourceServices, key}
+	e := c.book.entries[key]
+	if e == nil || e.gone || c.desk.busy(s) {
+		return
+	}
+	if e.stale {
+		c.desk.queue(task{subject: s, do: func(ctx context.Context) (func(), error) { return c.lookUp(ctx, key, e.svc.UID) }})
+		return
+	}
+	want := c.book.desired(e)
+	patch, err := kube.ServicePatch(e.svc, want, time.Now())
+	if err != nil {
+		level.Error(c.logger).Log("msg", "cannot say what to write", "svc", key, "err", err)
+		return
+	}
+	if patch == nil {
+		e.notes = nil
+		return
+	}
+	write := serviceWrite{key: key, before: e.svc, want: want, leases: e.leases, notes: e.notes, patch: patch}
+	c.desk.queue(task{subject: s, do: func(ctx context.Context) (func(), error) { return c.write(ctx, write) }})
+}
+
+// resourceServices is the name of the Services' resource.
+const resourceServices = "services"
+
+// reference says which Service an event is about.
+func reference(svc *corev1.Service) corev1.ObjectReference {
+	return corev1.ObjectReference{APIVersion: "v1", Kind: "Service", Namespace: svc.Namespace, Name: svc.Name, UID: svc.UID, ResourceVersion: svc.ResourceVersion}
+}
+
+// allocated tells whether a condition says that a Service has all it needs.
+func allocated(c *metav1.Condition) bool { return c != nil && c.Status == metav1.ConditionTrue }

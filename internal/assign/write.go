@@ -1,0 +1,101 @@
+package assign
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/go-kit/log/level"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	"heraldlb.io/herald/internal/ipam"
+	"heraldlb.io/herald/internal/kube"
+)
+
+// serviceWrite is a status to write, with what it was decided on.
+type serviceWrite struct {
+	key    types.NamespacedName
+	before *corev1.Service
+	want   kube.ServiceStatus
+	leases []ipam.Lease
+	notes  []note
+	patch  []byte
+}
+
+// write carries out a write. It runs in a worker; what it returns runs in the loop.
+func (c *Controller) write(ctx context.Context, w serviceWrite) (func(), error) {
+	svc, err := c.client.PatchService(ctx, w.key, w.patch)
+	switch {
+	case err == nil:
+		return func() { c.wrote(w, svc) }, nil
+	case apierrors.IsNotFound(err):
+		return func() {
+			if e := c.entryOf(w.before); e != nil {
+				c.book.vanish(e)
+			}
+		}, nil
+	case apierrors.IsConflict(err):
+		return func() { c.book.conflicted(w.key) }, err
+	default:
+		return func() {}, err
+	}
+}
+
+// wrote takes in a write that succeeded, and tells of it.
+func (c *Controller) wrote(w serviceWrite, svc *corev1.Service) {
+	now := time.Now()
+	if e := c.entryOf(w.before); e != nil {
+		e.notes = e.notes[min(len(w.notes), len(e.notes)):] // the others came while the write was under way
+		if !e.since.IsZero() && allocated(w.want.Allocated) {
+			c.metrics.duration.Observe(now.Sub(e.since).Seconds())
+			e.since = time.Time{}
+		}
+	}
+	c.book.observe(svc, false, now)
+	for _, t := range tell(w.before, w.want, w.leases, w.notes) {
+		c.tell(w.before, t)
+	}
+}
+
+// tell makes an event and a log line of one change.
+func (c *Controller) tell(svc *corev1.Service, t told) {
+	kind, logger := corev1.EventTypeNormal, level.Info(c.logger)
+	if t.warning {
+		kind, logger = corev1.EventTypeWarning, level.Warn(c.logger)
+	}
+	logger.Log("msg", t.message, "reason", t.reason, "svc", keyOf(svc), "ip", join(t.addrs))
+	c.events.Record(kube.Event{Regarding: reference(svc), Type: kind, Reason: t.reason, Action: "Assign", Note: t.message})
+	c.metrics.told(t)
+}
+
+// lookUp asks the API server for a Service that the informer does not show. It runs in a worker.
+func (c *Controller) lookUp(ctx context.Context, key types.NamespacedName, uid types.UID) (func(), error) {
+	svc, err := c.client.GetService(ctx, key)
+	if apierrors.IsNotFound(err) {
+		svc, err = nil, nil
+	}
+	if err != nil {
+		return func() {}, err
+	}
+	return func() { c.book.found(key, uid, svc, time.Now()) }, nil
+}
+
+// entryOf returns the entry of a Service, nil when the entry of its name is another one's by now.
+func (c *Controller) entryOf(svc *corev1.Service) *entry {
+	e := c.book.entries[keyOf(svc)]
+	if e == nil || e.svc.UID != svc.UID {
+		return nil
+	}
+	return e
+}
+
+func join(addrs []netip.Addr) string {
+	var s []string
+	for _, a := range addrs {
+		s = append(s, a.String())
+	}
+	return strings.Join(s, ",")
+}
