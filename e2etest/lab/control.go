@@ -102,23 +102,25 @@ func (s *supervisor) serve(down chan<- struct{}) error {
 					busy <- struct{}{}
 					defer func() { <-busy }()
 				}
-				json.NewEncoder(conn).Encode(s.answer(ctx, req, down))
+				json.NewEncoder(conn).Encode(s.answer(ctx, req))
+				if req.Op == opDown {
+					select {
+					case down <- struct{}{}:
+					default: // somebody has asked before
+					}
+				}
 			}()
 		}
 	}()
 	return nil
 }
 
-func (s *supervisor) answer(ctx context.Context, req request, down chan<- struct{}) response {
+func (s *supervisor) answer(ctx context.Context, req request) response {
 	var err error
 	switch req.Op {
 	case opStatus:
 		return response{Status: s.status()}
-	case opDown:
-		select {
-		case down <- struct{}{}:
-		default: // somebody has asked before
-		}
+	case opDown: // its answer comes first, what it asks for after
 	case opCut:
 		err = s.setCut(req.Target, true)
 	case opHeal:
@@ -178,12 +180,14 @@ func (p place) call(ctx context.Context, req request) (response, error) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	var resp response
-	if err := json.NewEncoder(conn).Encode(req); err == nil {
+	if err = json.NewEncoder(conn).Encode(req); err == nil {
 		err = json.NewDecoder(conn).Decode(&resp)
 	}
 	switch {
 	case ctx.Err() != nil:
 		return response{}, fmt.Errorf("lab %s: %s: %w", p.name, req.Op, ctx.Err())
+	case err != nil:
+		return response{}, fmt.Errorf("lab %s: %s: no answer: %w; it has died meanwhile, or is going down", p.name, req.Op, err)
 	case resp.Error != "":
 		return resp, fmt.Errorf("lab %s: %w", p.name, errors.New(resp.Error))
 	}

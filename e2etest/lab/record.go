@@ -199,14 +199,14 @@ func (p place) acquire() (*os.File, error) {
 	for {
 		f, err := os.OpenFile(p.lock(), os.O_CREATE|os.O_RDWR, 0o644)
 		if err != nil {
-			return nil, fmt.Errorf("lab %s: %w", p.name, err)
+			return nil, fmt.Errorf("lock: %w", err)
 		}
 		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 			f.Close()
 			if err == syscall.EWOULDBLOCK {
 				return nil, errLocked
 			}
-			return nil, fmt.Errorf("lab %s: lock: %w", p.name, err)
+			return nil, fmt.Errorf("lock: %w", err)
 		}
 		// Whoever removes a lab removes its lock file: make sure that the one we have is still the one to have.
 		ours, err1 := f.Stat()

@@ -140,7 +140,7 @@ func launchLab(ctx context.Context, p place, spec upSpec, out io.Writer) (*Lab, 
 	}
 	s, err := startSupervisor(p, spec, lock)
 	if err != nil {
-		return nil, errors.Join(err, sweep(p))
+		return nil, errors.Join(err, discard(p))
 	}
 	l := &Lab{place: p, hosts: topology(spec.Nodes), owner: s.owner}
 	stop := context.AfterFunc(ctx, l.release) // the supervisor then removes all it has made
@@ -158,7 +158,7 @@ func launchLab(ctx context.Context, p place, spec upSpec, out io.Writer) (*Lab, 
 	}
 	if err != nil {
 		l.release()
-		return nil, errors.Join(err, s.end(), sweep(p))
+		return nil, errors.Join(err, s.end(), discard(p))
 	}
 	if !spec.Owned {
 		l.disown()
@@ -274,10 +274,18 @@ func sweep(p place) error {
 	if err != nil {
 		return err
 	}
-	if err := groups.Remove(p.cgroup(), 5*time.Second); err != nil {
+	return remove(p, groups)
+}
+
+// discard is sweep and the end of the lock.
+func discard(p place) error {
+	if err := sweep(p); err != nil {
 		return err
 	}
-	return removeAll(p.dir(), 5*time.Second)
+	if err := os.Remove(p.lock()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // down ends the lab in that place, whatever state it is in, and removes all of it.
@@ -288,14 +296,18 @@ func down(ctx context.Context, p place) error {
 		lock, err := p.acquire()
 		if err == nil {
 			defer lock.Close()
-			err = sweep(p)
-			return errors.Join(err, os.Remove(p.lock()))
+			err = discard(p)
+		}
+		if err == nil {
+			return nil
 		}
 		if !errors.Is(err, errLocked) {
-			return err
+			return fmt.Errorf("lab %s: %w", p.name, err)
 		}
 		if !asked {
-			_, err := p.call(ctx, request{Op: opDown})
+			patience, cancel := context.WithTimeout(ctx, 3*time.Second)
+			_, err := p.call(patience, request{Op: opDown})
+			cancel()
 			if rec, readErr := p.read(); err != nil && readErr == nil {
 				rec.Supervisor.kill() // it does not answer: it is starting, frozen, or broken
 			}

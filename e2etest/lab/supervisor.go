@@ -301,22 +301,19 @@ func (s *supervisor) tearDown() error {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	return remove(s.place, s.groups)
+	if err := remove(s.place, s.groups); err != nil {
+		return err
+	}
+	return os.Remove(s.place.lock())
 }
 
-// remove deletes a lab's control groups, its directory and its lock file. The caller holds the lock, and no
-// process of the lab is left.
+// remove deletes a lab's control groups, then its directory, by which they would be found if that failed. The
+// caller holds the lock, and no process of the lab is left.
 func remove(p place, groups cgroup.Hierarchies) error {
 	if err := groups.Remove(p.cgroup(), 5*time.Second); err != nil {
-		return fmt.Errorf("lab %s: %w", p.name, err)
+		return err
 	}
-	if err := removeAll(p.dir(), 5*time.Second); err != nil {
-		return fmt.Errorf("lab %s: %w", p.name, err)
-	}
-	if err := os.Remove(p.lock()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("lab %s: %w", p.name, err)
-	}
-	return nil
+	return removeAll(p.dir(), 5*time.Second)
 }
 
 // removeAll tries again for a while: the kernel takes mounts of ended processes away a moment later.

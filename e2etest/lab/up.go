@@ -254,7 +254,7 @@ func nodeReady(node *corev1.Node, started time.Time) error {
 			continue
 		}
 		if c.Status != corev1.ConditionTrue {
-			return fmt.Errorf("Ready=%s: %s", c.Status, c.Message)
+			return fmt.Errorf("condition Ready=%s: %s", c.Status, c.Message)
 		}
 		if c.LastHeartbeatTime.Time.Before(started.Truncate(time.Second)) {
 			return errors.New("its kubelet has not reported since it was started")

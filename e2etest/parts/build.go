@@ -110,8 +110,9 @@ func (c Cache) run(cmd *exec.Cmd, label string) error {
 			case <-done:
 				return
 			case <-tick.C:
-				c.Progress(fmt.Sprintf("building %s: %d packages fetched or compiled, %s",
-					label, lines.Load(), time.Since(start).Round(time.Second)))
+				// The last minute of a build, linking, adds no line.
+				c.Progress(fmt.Sprintf("building %s: %s, %d modules fetched and packages compiled",
+					label, time.Since(start).Round(time.Second), lines.Load()))
 			}
 		}
 	}()

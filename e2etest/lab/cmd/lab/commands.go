@@ -30,7 +30,10 @@ func root() *cobra.Command {
 		Short:         "Run a real Kubernetes cluster on this machine, in namespaces of its own",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		// So that flags before kubectl are lab's although all those after it are kubectl's.
+		TraverseChildren: true,
 	}
+	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.PersistentFlags().StringVar(&name, "name", name, "which lab (environment: "+nameEnv+")")
 	cmd.AddCommand(
 		up(&name), down(&name), status(&name), kubectl(&name), execIn(&name), logs(&name),
@@ -286,10 +289,14 @@ func partition(name *string) *cobra.Command {
 
 func apiserver(name *string) *cobra.Command {
 	return &cobra.Command{
-		Use:       "apiserver stop|start",
-		Short:     "Kill the API server, or start it again and wait until it answers",
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"stop", "start"},
+		Use:   "apiserver stop|start",
+		Short: "Kill the API server, or start it again and wait until it answers",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 || args[0] != "stop" && args[0] != "start" {
+				return fmt.Errorf("apiserver: %q is nothing it can do; say stop or start", strings.Join(args, " "))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := lab.Open(*name)
 			if err != nil {
