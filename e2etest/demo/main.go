@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -78,10 +79,10 @@ func say(format string, args ...any) {
 	fmt.Printf("   %s\n", fmt.Sprintf(format, args...))
 }
 
-// wait waits until f returns nil, for a minute at most, and from the second second on says every 2 s what is still
+// wait waits until f returns nil, for two minutes at most, and from the second second on says every 2 s what is still
 // missing.
 func wait(ctx context.Context, what string, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	start := time.Now()
 	said := start
@@ -89,7 +90,8 @@ func wait(ctx context.Context, what string, f func(context.Context) error) error
 		err := f(ctx)
 		if now := time.Now(); err != nil && now.Sub(said) > 2*time.Second {
 			said = now
-			say("... %s (%.0f s): %v", what, now.Sub(start).Seconds(), err)
+			lacked, _, _ := strings.Cut(err.Error(), "\n")
+			say("... %s (%.0f s): %s", what, now.Sub(start).Seconds(), lacked)
 		}
 		return err
 	})

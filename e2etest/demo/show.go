@@ -76,7 +76,7 @@ func (s *show) install(ctx context.Context) error {
 // clusterIP reaches a Service from inside the cluster.
 func (s *show) clusterIP(ctx context.Context) error {
 	title("Service back-end, type ClusterIP: reached from a pod")
-	svc, err := s.service(ctx, app.Service{Name: "back-end"})
+	svc, err := s.service(ctx, app.Service{Name: "back-end", Selects: "back-end"})
 	if err != nil {
 		return err
 	}

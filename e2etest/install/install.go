@@ -108,14 +108,18 @@ func deploymentReady(d *appsv1.Deployment) error {
 func Until(ctx context.Context, f func() error) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	lacked := errors.New("not tried")
 	for {
 		err := f()
 		if err == nil {
 			return nil
 		}
+		if ctx.Err() == nil { // else f may only say that its time is over
+			lacked = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), lacked)
 		case <-tick.C:
 		}
 	}
