@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -23,7 +24,7 @@ func pool(name string, addresses ...string) []byte {
 		name, strings.Join(addresses, `", "`))
 }
 
-// without removes the pool that the tests share, and puts it back when the test is over.
+// withoutSharedPool removes the pool that the tests share, and puts it back when the test is over.
 func withoutSharedPool(t *testing.T) {
 	t.Helper()
 	sample, err := os.ReadFile(filepath.Join(root, "config", "samples", "pool.yaml"))
@@ -180,16 +181,18 @@ func TestAHundredServicesAtOnceGetDistinctAddressesAndAreAllAnnounced(t *testing
 	})
 	assigned := time.Since(start)
 	within(t, 30*time.Second, func(ctx context.Context) error {
+		asking, ctx := errgroup.WithContext(ctx)
+		asking.SetLimit(20)
 		for a, name := range holder {
-			got, err := answering(ctx, a, 1)
-			if err != nil {
+			asking.Go(func() error {
+				got, err := answering(ctx, a, 1)
+				if err == nil && len(got) != 1 {
+					err = fmt.Errorf("%s of %s is answered for by %v, want one node", a, name, got)
+				}
 				return err
-			}
-			if len(got) != 1 {
-				return fmt.Errorf("%s of %s is answered for by %v, want one node", a, name, got)
-			}
+			})
 		}
-		return nil
+		return asking.Wait()
 	})
 	t.Logf("%d Services: applied in %v, all had addresses after %v, all %d announced by %v", n, applied, assigned, 2*n, time.Since(start))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,7 +38,8 @@ func lose(t *testing.T, name string, take, give func(ctx context.Context, node s
 		if err := take(t.Context(), old); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { restore(t, old, give) })
+		giveBack := sync.OnceFunc(func() { restore(t, old, give) })
+		t.Cleanup(giveBack)
 		if err := p.Wait(t.Context(), 50); err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +52,7 @@ func lose(t *testing.T, name string, take, give func(ctx context.Context, node s
 		if gap := report.StartGap.Length(); gap > takeover {
 			t.Errorf("no new connection to %s could be opened for %v, want %v at most", a, gap, takeover)
 		}
-		restore(t, old, give)
+		giveBack()
 		owner(t, a)
 	}
 }
