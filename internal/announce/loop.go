@@ -30,6 +30,7 @@ type Ring interface {
 	Members() []gossip.Member
 	Changed() <-chan struct{}
 	Ready() error
+	Recheck()
 }
 
 // Layer2 is the driver that announces with ARP and NDP; *layer2.Announcer is one.
@@ -53,6 +54,7 @@ type Loop struct {
 	// Of the goroutine of Run.
 	planner   *planner
 	announced map[netip.Addr]struct{}
+	offered   []gossip.Interface
 	started   bool
 
 	mu       sync.Mutex
@@ -109,9 +111,20 @@ func (l *Loop) Run(ctx context.Context) {
 func (l *Loop) step() {
 	l.read(l.cluster.take())
 
+	now := interfaces(l.layer2.Interfaces())
+	if l.started && gained(l.offered, now) {
+		// The interface that is back may be the one that leads to the peers. Believing to be alone now would take their
+		// addresses from them.
+		l.ring.Recheck()
+	}
+	l.offered = now
+
 	// A node is offered to the ring only when it can announce what it would be elected for: others withdraw on the word.
-	if err := l.ring.Ready(); err != nil && !l.started {
-		l.setReady(fmt.Errorf("announce: nothing is announced before the gossip ring is joined: %w", err))
+	// While it looks around again, what it announced stands.
+	if err := l.ring.Ready(); err != nil {
+		if !l.started {
+			l.setReady(fmt.Errorf("announce: nothing is announced before the gossip ring is joined: %w", err))
+		}
 		return
 	}
 	if _, known := l.planner.nodes[l.node]; !known {
@@ -120,7 +133,7 @@ func (l *Loop) step() {
 		l.setReady(nil)
 	}
 	l.started = true
-	l.ring.SetHealth(gossip.Health{Interfaces: interfaces(l.layer2.Interfaces())})
+	l.ring.SetHealth(gossip.Health{Interfaces: l.offered})
 	l.planner.setMembers(l.ring.Members())
 	l.apply(l.planner.plan())
 }
@@ -212,6 +225,17 @@ func interfaces(in []layer2.Interface) []gossip.Interface {
 		out = append(out, gossip.Interface{Name: i.Name, ARP: i.ARP, NDP: i.NDP, Subnets: i.Subnets})
 	}
 	return out
+}
+
+// gained tells whether there is an interface, a protocol or a subnet now that was not there before.
+func gained(before, now []gossip.Interface) bool {
+	return slices.ContainsFunc(now, func(n gossip.Interface) bool {
+		i := slices.IndexFunc(before, func(b gossip.Interface) bool { return b.Name == n.Name })
+		if i < 0 || n.ARP && !before[i].ARP || n.NDP && !before[i].NDP {
+			return true
+		}
+		return slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return !slices.Contains(before[i].Subnets, p) })
+	})
 }
 
 // names prints Services as a list.

@@ -32,7 +32,14 @@ type fakeRing struct {
 	health  gossip.Health
 	others  []gossip.Member
 	wanted  []gossip.Peer
+	recheck error // what Ready says after Recheck
 	changed chan struct{}
+}
+
+func (r *fakeRing) Recheck() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ready = r.recheck
 }
 
 func (r *fakeRing) Want(p []gossip.Peer) { r.mu.Lock(); defer r.mu.Unlock(); r.wanted = p }
@@ -64,11 +71,24 @@ type fakeDriver struct {
 	applied   int
 	quiet     bool
 	used      []string
+	down      bool // its interface
 	changed   chan struct{}
+}
+
+func (d *fakeDriver) carrier(on bool) {
+	d.mu.Lock()
+	d.down = !on
+	d.mu.Unlock()
+	d.changed <- struct{}{}
 }
 
 func (d *fakeDriver) Use(i []string) { d.mu.Lock(); defer d.mu.Unlock(); d.used = i }
 func (d *fakeDriver) Interfaces() []layer2.Interface {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.down {
+		return nil
+	}
 	return []layer2.Interface{{Name: "eth0", ARP: true, NDP: true, Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}
 }
 func (d *fakeDriver) Changed() <-chan struct{} { return d.changed }
@@ -261,6 +281,20 @@ func TestTheLoop(t *testing.T) {
 		if w.driver.String() != "" {
 			t.Errorf("still announces %q", w.driver.String())
 		}
+	})
+	run("a node whose interface is back looks for its peers before it takes an address", func(t *testing.T, w *world) {
+		everywhere := lbService("shop", corev1.ServiceExternalTrafficPolicyCluster, "192.0.2.100")
+		w.services.Add(everywhere)
+		w.slices.Add(endpoints.DeepCopy())
+		w.ring.become(nil)
+		w.announces("alone", "192.0.2.100")
+		w.driver.carrier(false)
+		w.announces("without its interface", "")
+		w.ring.recheck = errors.New("looking")
+		w.driver.carrier(true)
+		w.announces("looking for its peers", "")
+		w.ring.become(nil)
+		w.announces("still alone", "192.0.2.100")
 	})
 	run("a node that stops alone does not wait", func(t *testing.T, w *world) {
 		w.ring.become(nil)

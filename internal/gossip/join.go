@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -18,6 +19,10 @@ const (
 	// succeeds brings the whole other side back.
 	joinConcurrency = 16
 
+	// appearTimeout is how long a member that was called has to appear. One that was held for dead objects first, which
+	// takes a few gossip intervals.
+	appearTimeout = time.Second
+
 	// settleTimeout is how long the first round may take before this member is believed: with hundreds of nodes gone,
 	// waiting for each of them would keep the rest of the cluster from its addresses.
 	settleTimeout = 3 * time.Second
@@ -25,27 +30,9 @@ const (
 
 // keepJoined looks for wanted members that are absent, until ctx is done.
 func (r *Ring) keepJoined(ctx context.Context, ml *memberlist.Memberlist) {
-	settled := false
 	for {
-		if peers, known := r.missing(); known {
-			round := make(chan struct{})
-			go func() {
-				defer close(round)
-				r.join(ml, peers)
-			}()
-			limit := time.NewTimer(settleTimeout)
-			select {
-			case <-ctx.Done():
-				limit.Stop()
-				return // the calls end by themselves, soon
-			case <-round:
-			case <-limit.C:
-			}
-			limit.Stop()
-			if !settled {
-				settled = true
-				r.setReady(nil)
-			}
+		if !r.lookAround(ctx, ml) {
+			return
 		}
 		select {
 		case <-ctx.Done():
@@ -56,16 +43,46 @@ func (r *Ring) keepJoined(ctx context.Context, ml *memberlist.Memberlist) {
 	}
 }
 
-// missing returns the wanted members that are absent, and false while nobody has said who is wanted.
-func (r *Ring) missing() (peers []Peer, known bool) {
+// lookAround is one round of calling absent members. It returns false when ctx ended before it did.
+func (r *Ring) lookAround(ctx context.Context, ml *memberlist.Memberlist) bool {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	peers, known := r.missing(), r.wantSet
+	r.rounds++
+	round := r.rounds
+	r.mu.Unlock()
+	if !known {
+		return true
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.join(ml, peers)
+	}()
+	limit := time.NewTimer(settleTimeout)
+	defer limit.Stop()
+	select {
+	case <-ctx.Done():
+		return false // the calls end by themselves, soon
+	case <-done:
+	case <-limit.C:
+	}
+	r.mu.Lock()
+	settled := r.notReady != nil && round >= r.trusted
+	r.mu.Unlock()
+	if settled {
+		r.setReady(nil)
+	}
+	return true
+}
+
+// missing returns the wanted members that are absent. It is called with the lock held.
+func (r *Ring) missing() (peers []Peer) {
 	for _, p := range r.wanted {
 		if _, alive := r.members[p.Node]; !alive {
 			peers = append(peers, p)
 		}
 	}
-	return peers, r.wantSet
+	return peers
 }
 
 func (r *Ring) join(ml *memberlist.Memberlist, peers []Peer) {
@@ -74,11 +91,29 @@ func (r *Ring) join(ml *memberlist.Memberlist, peers []Peer) {
 	for _, p := range peers {
 		g.Go(func() error {
 			_, err := ml.Join([]string{p.Node + "/" + p.Addr.String()})
+			if one := errors.Unwrap(err); one != nil {
+				err = one // of a list of one
+			}
+			if err == nil {
+				r.awaitMember(p.Node)
+			}
 			r.tried(p, err)
 			return nil
 		})
 	}
 	_ = g.Wait() // a failure is counted and logged where it happens
+}
+
+// awaitMember waits until a member appears, for a limited time.
+func (r *Ring) awaitMember(node string) {
+	for deadline := time.Now().Add(appearTimeout); time.Now().Before(deadline); time.Sleep(gossipInterval / 2) {
+		r.mu.Lock()
+		_, alive := r.members[node]
+		r.mu.Unlock()
+		if alive {
+			return
+		}
+	}
 }
 
 // tried records the outcome of a call. A peer that does not answer is logged once, until it has been a member.

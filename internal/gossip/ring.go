@@ -72,6 +72,8 @@ type Ring struct {
 	wanted   []Peer
 	wantSet  bool
 	notReady error // nil once this member takes part and has looked for its peers
+	rounds   int   // of looking for absent peers that began
+	trusted  int   // the first of them whose end makes this member ready
 	absent   map[string]bool
 }
 
@@ -145,6 +147,21 @@ func (r *Ring) Ready() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.notReady
+}
+
+// Recheck makes a member that was ready look for its absent peers at once, and not be ready until it has. It is for
+// when this node's own network was away: that its peers are gone may then be its own fault. With nobody absent it
+// does nothing.
+func (r *Ring) Recheck() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.notReady != nil || len(r.missing()) == 0 {
+		return
+	}
+	r.trusted = r.rounds + 1
+	r.notReady = errors.New("gossip: looking for absent peers, because this node's network was away")
+	r.metrics.joined.Set(0)
+	notify(r.wantChanged)
 }
 
 // Run takes part until ctx is done, and then leaves. It waits for what is missing at the start, the key file or the

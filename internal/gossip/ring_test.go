@@ -243,6 +243,27 @@ func TestAnAbsentMemberIsLookedForUntilItIsThere(t *testing.T) {
 	sees(t, a, "n1 n2", 5*time.Second)
 }
 
+func TestAMemberWhoseNetworkWasAwayLooksAgainBeforeItIsReady(t *testing.T) {
+	n := newNetwork(t)
+	ms := n.three()
+	ms[0].Recheck()
+	if err := ms[0].Ready(); err != nil {
+		t.Fatalf("nobody is absent, and it is not ready: %v", err)
+	}
+	n.partition(ms[:1], ms[1:])
+	sees(t, ms[0], "n1", 5*time.Second)
+	if err := ms[0].Ready(); err != nil {
+		t.Fatalf("alone, it is not ready: %v", err)
+	}
+	n.heal()
+	ms[0].Recheck()
+	// Whoever looks between the two sees a member that is not ready, or one that has its peers back.
+	ready(t, ms[0])
+	if got := names(ms[0]); got != "n1 n2 n3" {
+		t.Errorf("ready again, it sees %q", got)
+	}
+}
+
 func TestAStrangerIsNoMember(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
