@@ -183,9 +183,20 @@ func runIn(ctx context.Context, ns []namespace.Handle, stdin string, argv ...str
 		return nil, err
 	}
 	if err := cmd.Wait(); err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(argv[0]), err, bytes.TrimSpace(stderr.Bytes()))
+		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(argv[0]), err, withoutWarnings(stderr.String()))
 	}
 	return stdout.Bytes(), nil
+}
+
+// withoutWarnings leaves out of a command's complaints those that are not why it failed.
+func withoutWarnings(stderr string) string {
+	var kept []string
+	for line := range strings.Lines(stderr) {
+		if !strings.Contains(line, "level=warning") {
+			kept = append(kept, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(kept, "; ")
 }
 
 // findProgram looks a program up where the lab's own programs would, and not in the PATH of a developer's shell.

@@ -355,7 +355,7 @@ func Down(ctx context.Context, name string) error {
 		return err
 	}
 	if _, err := os.Stat(p.dir()); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("lab %s: there is none", name)
+		return fmt.Errorf("lab %s: there is none to remove; the state directory is %s", name, p.root)
 	}
 	return down(ctx, p)
 }

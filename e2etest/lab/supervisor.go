@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -69,6 +72,8 @@ type supervisor struct {
 	snapshotter string
 	images      []string                   // kept copies, in the order they came
 	imported    map[string]map[string]bool // by node, the copies it has
+	waiting     map[string]bool            // what up waits for
+	spoke       time.Time                  // when up last reported progress
 }
 
 // supervise is the supervisor's whole life. It returns the exit code.
@@ -79,6 +84,7 @@ func supervise(spec []byte) (int, error) {
 		daemons:  map[string]*daemon{},
 		cut:      map[string]bool{},
 		imported: map[string]map[string]bool{},
+		waiting:  map[string]bool{},
 		net:      network{ns: map[string]namespace.Handle{}},
 	}
 	if err := json.Unmarshal(spec, &s.upSpec); err != nil {
@@ -156,8 +162,34 @@ func reporter(f *os.File) func(report) {
 
 func (s *supervisor) progress(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
+	s.mu.Lock()
+	s.spoke = time.Now()
+	s.mu.Unlock()
 	fmt.Fprintf(os.Stderr, "%s %s\n", time.Now().Format(time.RFC3339Nano), line)
 	s.report(report{Progress: fmt.Sprintf("%5.1fs  %s", time.Since(s.started).Seconds(), line)})
+}
+
+// patience is the longest silence while the lab comes up.
+const patience = 2500 * time.Millisecond
+
+// breakSilence says what the lab is waiting for when it has said nothing for a while, until ctx ends.
+func (s *supervisor) breakSilence(ctx context.Context) {
+	tick := time.NewTicker(patience / 5)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s.mu.Lock()
+		silent := time.Since(s.spoke) >= patience
+		waiting := slices.Sorted(maps.Keys(s.waiting))
+		s.mu.Unlock()
+		if silent && len(waiting) > 0 {
+			s.progress("waiting for %s", strings.Join(waiting, ", "))
+		}
+	}
 }
 
 // prepare writes the lab's record, before there is anything else to clean up after.

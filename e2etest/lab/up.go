@@ -36,6 +36,7 @@ func (s *supervisor) up(ctx context.Context) error {
 	if err := s.prepare(); err != nil {
 		return err
 	}
+	go s.breakSilence(ctx)
 	var first errgroup.Group
 	first.Go(func() error { return credentials(s.place, s.hosts) })
 	first.Go(func() error { return s.bootAll(ctx) })
@@ -266,6 +267,8 @@ func nodeReady(node *corev1.Node, started time.Time) error {
 
 // wait polls until check returns nil. It gives up when ctx ends or one of the daemons that it depends on does.
 func (s *supervisor) wait(ctx context.Context, what string, needs []string, check func(context.Context) error) error {
+	s.setWaiting(what, true)
+	defer s.setWaiting(what, false)
 	last := errors.New("not asked yet")
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -290,6 +293,16 @@ func (s *supervisor) wait(ctx context.Context, what string, needs []string, chec
 			return fmt.Errorf("%s: not ready in time: %w; see the logs in %s", what, last, filepath.Dir(s.place.log("")))
 		case <-time.After(poll):
 		}
+	}
+}
+
+func (s *supervisor) setWaiting(what string, waits bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if waits {
+		s.waiting[what] = true
+	} else {
+		delete(s.waiting, what)
 	}
 }
 

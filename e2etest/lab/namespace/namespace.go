@@ -114,14 +114,27 @@ var errGoexit = errors.New("the function ended its goroutine instead of returnin
 // that are meant to run there too, and must not end its goroutine (testing.T.FailNow does).
 func Run(hs []Handle, f func() error) error {
 	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
-		err := errGoexit
-		defer func() { result <- err }()
-		if err = Enter(hs); err == nil {
-			err = errGoexit
-			err = f()
-		}
-	}()
+	go onThread(hs, f, result)
 	return <-result
+}
+
+// onThread does Run's work. The main thread is the one thread that Go never ends: it would stay in the namespaces
+// and keep them alive as long as this process. So a goroutine that finds itself there stays there, which keeps all
+// others away, until a second one has done the work elsewhere.
+func onThread(hs []Handle, f func() error, result chan<- error) {
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		defer runtime.UnlockOSThread()
+		second := make(chan error, 1)
+		go onThread(hs, f, second)
+		result <- <-second
+		return
+	}
+	// Never unlocked from here on: the thread ends with this goroutine.
+	err := errGoexit
+	defer func() { result <- err }()
+	if err = Enter(hs); err == nil {
+		err = errGoexit
+		err = f()
+	}
 }

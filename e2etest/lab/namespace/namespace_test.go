@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,26 +18,18 @@ func fresh(t *testing.T) Handle {
 	if os.Getuid() != 0 {
 		t.Skip("making network namespaces needs root")
 	}
-	type result struct {
-		h   Handle
-		err error
-	}
-	c := make(chan result)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread has to go
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			c <- result{err: err}
-			return
+	var h Handle
+	err := Run(nil, func() (err error) {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
+			h, err = Open(Net, "/proc/thread-self/ns/net")
 		}
-		h, err := Open(Net, "/proc/thread-self/ns/net")
-		c <- result{h, err}
-	}()
-	r := <-c
-	if r.err != nil {
-		t.Fatal(r.err)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Cleanup(func() { r.h.File.Close() })
-	return r.h
+	t.Cleanup(func() { h.File.Close() })
+	return h
 }
 
 func own(t *testing.T) uint64 {
@@ -88,6 +81,32 @@ func TestRunIsInsideAndTheCallerIsNot(t *testing.T) {
 			t.Fatalf("a thread was left in namespace %d", got)
 		}
 		runtime.Gosched()
+	}
+}
+
+// The main thread outlives every goroutine, so a namespace that it was left in would outlive its use.
+func TestTheMainThreadIsLeftAlone(t *testing.T) {
+	h := fresh(t)
+	var wait sync.WaitGroup
+	for range 64 { // at once, so that every thread there is gets its share, the main thread too
+		wait.Go(func() {
+			if err := Run([]Handle{h}, func() error { return nil }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	main, err := Open(Net, "/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer main.File.Close()
+	got, err := main.Inode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if inside, err := h.Inode(); err != nil || got == inside {
+		t.Errorf("the main thread is in the namespace (%v)", err)
 	}
 }
 

@@ -32,6 +32,13 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 		// So that flags before kubectl are lab's although all those after it are kubectl's.
 		TraverseChildren: true,
+		Args:             cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return fmt.Errorf("%s: no such command; lab --help lists them", args[0])
+			}
+			return cmd.Help()
+		},
 	}
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.PersistentFlags().StringVar(&name, "name", name, "which lab (environment: "+nameEnv+")")
