@@ -25,7 +25,7 @@ func main() { cmdline.Run(run) }
 
 func run(ctx context.Context) error {
 	flags := cmdline.New("controller", "Herald's controller gives Services of type LoadBalancer addresses from the configured pools.")
-	common := flags.Common(":7472")
+	common := flags.Common(":7480")
 	class := flags.String("lb-class", "", "serve only Services with this spec.loadBalancerClass; empty: those without a class and those of class "+service.Class)
 	elect := flags.Bool("leader-elect", true, "assign addresses only while holding the Lease "+program+", so that several controllers can run; switch it off only where there is certainly one")
 	if err := flags.Parse(os.Args[1:]); err != nil {
@@ -63,7 +63,8 @@ func run(ctx context.Context) error {
 		if !*elect {
 			return controller.Run(working)
 		}
-		return client.Lead(working, common.Namespace, program, host+"_"+rand.Text(), controller.Run)
+		lease := kube.Lease{Namespace: common.Namespace, Name: program, Identity: host + "_" + rand.Text()}
+		return client.Lead(working, lease, logger, controller.Run)
 	})
 
 	// Events outlast the work that makes them.
@@ -79,6 +80,6 @@ func run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		err = nil // asked to end
 	}
-	level.Info(logger).Log("msg", "controller ends", "err", err)
+	level.Info(logger).Log("msg", "controller ends")
 	return err
 }

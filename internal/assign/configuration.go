@@ -229,7 +229,7 @@ func available(pool string, accepted metav1.ConditionStatus, counts []ipam.Count
 		case n.Free:
 			c.Status = metav1.ConditionTrue
 		case n.Total.Sign() > 0:
-			exhausted = append(exhausted, fmt.Sprintf("all its %v %s addresses are in use", n.Total, n.Family))
+			exhausted = append(exhausted, fmt.Sprintf("all %v %s addresses are in use", n.Total, n.Family))
 		}
 	}
 	switch {

@@ -67,11 +67,7 @@ func tell(before *corev1.Service, want kube.ServiceStatus, leases []ipam.Lease, 
 	}
 	gained := slices.DeleteFunc(slices.Clone(leases), func(l ipam.Lease) bool { return shows(before, l.Addr) })
 	if len(gained) > 0 {
-		var addrs []netip.Addr
-		for _, l := range gained {
-			addrs = append(addrs, l.Addr)
-		}
-		all = append(all, told{false, eventAddressAssigned, "Assigned " + spell(gained), addrs, ""})
+		all = append(all, told{false, eventAddressAssigned, "Assigned " + spell(gained), addrsOf(gained), ""})
 	}
 	if c, had := want.Allocated, service.Condition(before); c != nil && c.Status == metav1.ConditionFalse &&
 		(had == nil || had.Status != c.Status || had.Reason != c.Reason) {

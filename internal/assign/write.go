@@ -34,6 +34,7 @@ func (c *Controller) write(ctx context.Context, w serviceWrite) (func(), error) 
 	case apierrors.IsNotFound(err):
 		return func() {
 			if e := c.entryOf(w.before); e != nil {
+				c.tellGone(e)
 				c.book.vanish(e)
 			}
 		}, nil
@@ -66,7 +67,11 @@ func (c *Controller) tell(svc *corev1.Service, t told) {
 	if t.warning {
 		kind, logger = corev1.EventTypeWarning, level.Warn(c.logger)
 	}
-	logger.Log("msg", t.message, "reason", t.reason, "svc", keyOf(svc), "ip", join(t.addrs))
+	line := []any{"msg", t.message, "reason", t.reason, "svc", keyOf(svc)}
+	if len(t.addrs) > 0 {
+		line = append(line, "ip", join(t.addrs))
+	}
+	logger.Log(line...)
 	c.events.Record(kube.Event{Regarding: reference(svc), Type: kind, Reason: t.reason, Action: "Assign", Note: t.message})
 	c.metrics.told(t)
 }
@@ -80,7 +85,19 @@ func (c *Controller) lookUp(ctx context.Context, key types.NamespacedName, uid t
 	if err != nil {
 		return func() {}, err
 	}
-	return func() { c.book.found(key, uid, svc, time.Now()) }, nil
+	return func() {
+		if e := c.book.entries[key]; svc == nil && e != nil && e.svc.UID == uid {
+			c.tellGone(e)
+		}
+		c.book.found(key, uid, svc, time.Now())
+	}, nil
+}
+
+// tellGone tells of the addresses that a Service gave back by ceasing to exist. There is no object left for an event.
+func (c *Controller) tellGone(e *entry) {
+	if held := c.book.alloc.Held(e.key); len(held) > 0 {
+		level.Info(c.logger).Log("msg", "Released "+spell(held)+": the Service is deleted", "reason", eventAddressReleased, "svc", e.key, "ip", join(addrsOf(held)))
+	}
 }
 
 // entryOf returns the entry of a Service, nil when the entry of its name is another one's by now.
@@ -90,6 +107,14 @@ func (c *Controller) entryOf(svc *corev1.Service) *entry {
 		return nil
 	}
 	return e
+}
+
+func addrsOf(leases []ipam.Lease) []netip.Addr {
+	var addrs []netip.Addr
+	for _, l := range leases {
+		addrs = append(addrs, l.Addr)
+	}
+	return addrs
 }
 
 func join(addrs []netip.Addr) string {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
@@ -25,33 +27,54 @@ const (
 	WriteTimeout = 3 * time.Second
 )
 
-// ErrLeaseLost is what Lead returns when the lease could not be renewed.
-var ErrLeaseLost = errors.New("the leader's Lease could not be renewed in time")
+// Lease is the object by which one of several processes leads.
+type Lease struct {
+	Namespace, Name string
+	// Identity differs from that of every other process.
+	Identity string
 
-// Lead waits until this process holds the Lease namespace/name, and then calls run. identity must differ from that of
-// every other process. When ctx is done, run is told to end by its context, and the Lease is given up only after
-// it has returned, so that two leaders never write at the same time and the next one need not wait. When the
-// Lease is lost, run is told to end and Lead returns ErrLeaseLost: the process should end too.
-func (c *Client) Lead(ctx context.Context, namespace, name, identity string, run func(context.Context) error) error {
+	duration, renewDeadline, renewPeriod time.Duration // zero: the constants above
+}
+
+// errLeaseLost ends what a leader does when its Lease could not be renewed in time.
+var errLeaseLost = errors.New("the leader's Lease could not be renewed in time")
+
+// Lead waits until this process holds the Lease, and then calls run; when the Lease is lost, run is told to end by its
+// context, and Lead waits again. It returns when ctx is done, or with run's error.
+//
+// When ctx is done, the Lease is given up only after run has returned, so that two leaders never write at the same
+// time and the next one need not wait for the Lease to expire.
+func (c *Client) Lead(ctx context.Context, lease Lease, logger log.Logger, run func(context.Context) error) error {
+	for {
+		err := c.lead(ctx, lease, run)
+		if !errors.Is(err, errLeaseLost) || ctx.Err() != nil {
+			return err
+		}
+		level.Warn(logger).Log("msg", "another controller may lead now", "lease", lease.Namespace+"/"+lease.Name, "err", err)
+	}
+}
+
+// lead leads once, until ctx is done, run has returned or the Lease is lost.
+func (c *Client) lead(ctx context.Context, lease Lease, run func(context.Context) error) error {
 	won := make(chan context.Context, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
-			LeaseMeta:  metav1.ObjectMeta{Namespace: namespace, Name: name},
+			LeaseMeta:  metav1.ObjectMeta{Namespace: lease.Namespace, Name: lease.Name},
 			Client:     c.CoordinationV1(),
-			LockConfig: resourcelock.ResourceLockConfig{Identity: identity},
+			LockConfig: resourcelock.ResourceLockConfig{Identity: lease.Identity},
 		},
-		LeaseDuration:   leaseDuration,
-		RenewDeadline:   renewDeadline,
-		RetryPeriod:     renewPeriod,
+		LeaseDuration:   or(lease.duration, leaseDuration),
+		RenewDeadline:   or(lease.renewDeadline, renewDeadline),
+		RetryPeriod:     or(lease.renewPeriod, renewPeriod),
 		ReleaseOnCancel: true,
-		Name:            name,
+		Name:            lease.Name,
 		Callbacks: leaderelection.LeaderCallbacks{
-			OnStartedLeading: func(lease context.Context) { won <- lease },
+			OnStartedLeading: func(held context.Context) { won <- held },
 			OnStoppedLeading: func() {},
 		},
 	})
 	if err != nil {
-		return fmt.Errorf("set up the Lease %s/%s: %w", namespace, name, err)
+		return fmt.Errorf("set up the Lease %s/%s: %w", lease.Namespace, lease.Name, err)
 	}
 	// The elector outlives ctx: it must hold the Lease until run has returned.
 	electing, release := context.WithCancel(context.WithoutCancel(ctx))
@@ -65,18 +88,25 @@ func (c *Client) Lead(ctx context.Context, namespace, name, identity string, run
 		<-released
 	}()
 
-	var lease context.Context
+	var held context.Context
 	select {
-	case lease = <-won:
+	case held = <-won:
 	case <-ctx.Done():
 		return nil
 	}
 	leading, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	context.AfterFunc(lease, func() { stop(ErrLeaseLost) })
+	context.AfterFunc(held, func() { stop(errLeaseLost) })
 	err = run(leading)
-	if errors.Is(context.Cause(leading), ErrLeaseLost) {
-		return fmt.Errorf("lead as %s: %w", identity, ErrLeaseLost)
+	if errors.Is(context.Cause(leading), errLeaseLost) {
+		return errLeaseLost
 	}
 	return err
+}
+
+func or(d, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return d
 }

@@ -37,6 +37,7 @@ type API struct {
 	history  []change
 	changed  chan struct{} // closed and replaced at every change
 	requests []string
+	lists    map[string]int
 	fault    func(*http.Request) int
 }
 
@@ -52,7 +53,7 @@ type change struct {
 
 // New starts a server that ends with the test.
 func New(t testing.TB) *API {
-	a := &API{t: t, objects: map[string]map[string]object{}, changed: make(chan struct{})}
+	a := &API{t: t, objects: map[string]map[string]object{}, lists: map[string]int{}, changed: make(chan struct{})}
 	for resource := range kinds {
 		a.objects[resource] = map[string]object{}
 	}
@@ -229,6 +230,16 @@ func (a *API) list(w http.ResponseWriter, r *http.Request, req request) {
 		"kind": kinds[req.resource].kind + "List", "apiVersion": kinds[req.resource].version,
 		"metadata": object{"resourceVersion": strconv.FormatInt(max(version, 1), 10)}, "items": items,
 	})
+	a.mu.Lock()
+	a.lists[req.resource]++
+	a.mu.Unlock()
+}
+
+// Lists returns how many lists of a resource, not watches, have been answered.
+func (a *API) Lists(resource string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lists[resource]
 }
 
 // watch streams changes, from the version asked for or, with sendInitialEvents, from the present state.
