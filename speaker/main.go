@@ -89,7 +89,7 @@ func run(ctx context.Context) error {
 	ring := gossip.New(gossip.Config{Node: *node, Bind: addr, KeyFile: *keyFile, Label: *label}, logger, reg)
 	running.Go(func() { ring.Run(parts) })
 	loop := announce.New(*node, cluster, ring, driver, addr, logger)
-	ready.set(loop.Ready, ring.Ready, driver.Ready)
+	ready.set(loop.Ready, driver.Ready)
 	loop.Run(ctx)
 	return ended(failed)
 }
