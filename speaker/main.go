@@ -26,7 +26,7 @@ func run(ctx context.Context) error {
 	hostname, _ := os.Hostname() // what the kubelet calls a node that nobody named; empty is refused below
 	node := flags.String("node-name", hostname, "`name` of the Node that this speaker runs on")
 	bind := flags.String("gossip-bind", "", "`address[:port]` that this speaker's peers reach it at; empty: the Node's first InternalIP, port 7947; \":port\": that address, another port. All speakers use the same port")
-	keyFile := flags.String("gossip-key-file", "/etc/herald/gossip/key", "`file` with the secret that all speakers share, mounted from Secret herald-gossip; it is waited for")
+	keyFile := flags.String("gossip-key-file", "", "`file` with the secret that all speakers share; empty: Secret "+kube.GossipSecret+" in --namespace, which the controller creates. It is waited for")
 	label := flags.String("cluster-label", "herald", "`name` that keeps the speakers of this cluster apart from those of another on the same network")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
@@ -86,7 +86,13 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ring := gossip.New(gossip.Config{Node: *node, Bind: addr, KeyFile: *keyFile, Label: *label}, logger, reg)
+	secret := gossip.SecretFile(*keyFile)
+	if *keyFile == "" {
+		watched := client.GossipSecret(common.Namespace)
+		running.Go(func() { watched.Run(parts.Done()) })
+		secret = func() ([]byte, error) { return kube.ReadGossipSecret(watched) }
+	}
+	ring := gossip.New(gossip.Config{Node: *node, Bind: addr, Secret: secret, Label: *label}, logger, reg)
 	running.Go(func() { ring.Run(parts) })
 	loop := announce.New(*node, cluster, ring, driver, addr, logger)
 	ready.set(loop.Ready, driver.Ready)

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	// openInterval is how often a missing key file or an address that cannot be bound is tried again.
+	// openInterval is how often a missing secret or an address that cannot be bound is tried again.
 	openInterval = time.Second
 
 	// leaveTimeout is how long a member that goes waits for its word to be sent.
@@ -33,8 +33,8 @@ type Config struct {
 	// Bind is the address that the member listens on, by UDP and TCP, and is known by to others: one address, not the
 	// unspecified one. Port 0 takes any.
 	Bind netip.AddrPort
-	// KeyFile holds the secret that all members share.
-	KeyFile string
+	// Secret reads the secret that all members share. It is called until it succeeds; its error says what is missing.
+	Secret func() ([]byte, error)
 	// Label keeps two clusters apart that share a network and, by accident, a secret.
 	Label string
 
@@ -164,7 +164,7 @@ func (r *Ring) Recheck() {
 	notify(r.wantChanged)
 }
 
-// Run takes part until ctx is done, and then leaves. It waits for what is missing at the start, the key file or the
+// Run takes part until ctx is done, and then leaves. It waits for what is missing at the start, the secret or the
 // address, for as long as it takes.
 func (r *Ring) Run(ctx context.Context) {
 	r.setReady(errors.New("gossip: starting"))
@@ -211,9 +211,13 @@ func (r *Ring) open(ctx context.Context) *memberlist.Memberlist {
 }
 
 func (r *Ring) create() (*memberlist.Memberlist, error) {
-	key, err := readKey(r.cfg.KeyFile)
+	secret, err := r.cfg.Secret()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("gossip key: %w", err)
+	}
+	key, err := deriveKey(secret)
+	if err != nil {
+		return nil, fmt.Errorf("gossip key: %w", err)
 	}
 	if r.cfg.Bind.Addr().IsUnspecified() || !r.cfg.Bind.IsValid() {
 		return nil, fmt.Errorf("gossip cannot listen on %s: name the one address that peers reach this node at", r.cfg.Bind)

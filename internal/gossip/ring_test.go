@@ -52,7 +52,7 @@ func (n *network) start(node string, change func(*Config)) *member {
 		n.t.Fatal(err)
 	}
 	listening := make(chan int, 1)
-	cfg := Config{Node: node, Bind: netip.AddrPortFrom(addr, 0), KeyFile: key, Label: "test"}
+	cfg := Config{Node: node, Bind: netip.AddrPortFrom(addr, 0), Secret: SecretFile(key), Label: "test"}
 	cfg.transport = func() (memberlist.Transport, int, error) {
 		t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{addr.String()}, Logger: debugLog(log.NewNopLogger())})
 		if err != nil {
@@ -267,19 +267,17 @@ func TestAMemberWhoseNetworkWasAwayLooksAgainBeforeItIsReady(t *testing.T) {
 func TestAStrangerIsNoMember(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		change func(t *testing.T, c *Config)
+		change func(c *Config)
 	}{
-		{"with another key", func(t *testing.T, c *Config) {
-			if err := os.WriteFile(c.KeyFile, []byte(strings.Repeat("another secret ", 3)), 0o600); err != nil {
-				t.Fatal(err)
-			}
+		{"with another key", func(c *Config) {
+			c.Secret = func() ([]byte, error) { return []byte(strings.Repeat("another secret ", 3)), nil }
 		}},
-		{"with another label", func(_ *testing.T, c *Config) { c.Label = "other" }},
+		{"with another label", func(c *Config) { c.Label = "other" }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			n := newNetwork(t)
 			a := n.start("n1", nil)
-			b := n.start("n2", func(c *Config) { tc.change(t, c) })
+			b := n.start("n2", tc.change)
 			peers := []Peer{a.peer, b.peer}
 			a.Want(peers)
 			b.Want(peers)
@@ -319,7 +317,7 @@ func TestHealthReachesTheOthers(t *testing.T) {
 
 func TestAMissingKeyIsWaitedFor(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "key")
-	r := New(Config{Node: "n1", Bind: netip.MustParseAddrPort("127.0.8.1:0"), KeyFile: key, Label: "test"}, log.NewNopLogger(), prometheus.NewRegistry())
+	r := New(Config{Node: "n1", Bind: netip.MustParseAddrPort("127.0.8.1:0"), Secret: SecretFile(key), Label: "test"}, log.NewNopLogger(), prometheus.NewRegistry())
 	r.Want(nil)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -339,7 +337,7 @@ func TestAMissingKeyIsWaitedFor(t *testing.T) {
 			}
 		}
 	}
-	says("is not there")
+	says("no such file")
 	if err := os.WriteFile(key, []byte("short"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -18,35 +18,41 @@ import (
 // Services watches the Services of type LoadBalancer in all namespaces. A Service that changes to another type is
 // seen as deleted.
 func (c *Client) Services() cache.SharedIndexInformer {
-	return informer(c.CoreV1().RESTClient(), "services", &corev1.Service{},
+	return informer(c.CoreV1().RESTClient(), "services", "", &corev1.Service{},
 		fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)))
 }
 
 // EndpointSlices watches the EndpointSlices of all namespaces.
 func (c *Client) EndpointSlices() cache.SharedIndexInformer {
-	return informer(c.DiscoveryV1().RESTClient(), "endpointslices", &discoveryv1.EndpointSlice{}, fields.Everything())
+	return informer(c.DiscoveryV1().RESTClient(), "endpointslices", "", &discoveryv1.EndpointSlice{}, fields.Everything())
 }
 
 // Nodes watches the cluster's nodes.
 func (c *Client) Nodes() cache.SharedIndexInformer {
-	return informer(c.CoreV1().RESTClient(), "nodes", &corev1.Node{}, fields.Everything())
+	return informer(c.CoreV1().RESTClient(), "nodes", "", &corev1.Node{}, fields.Everything())
 }
 
 // IPAddressPools watches the pools.
 func (c *Client) IPAddressPools() cache.SharedIndexInformer {
-	return informer(c.Herald, "ipaddresspools", &v1beta1.IPAddressPool{}, fields.Everything())
+	return informer(c.Herald, "ipaddresspools", "", &v1beta1.IPAddressPool{}, fields.Everything())
 }
 
 // L2Advertisements watches the layer 2 advertisements.
 func (c *Client) L2Advertisements() cache.SharedIndexInformer {
-	return informer(c.Herald, "l2advertisements", &v1beta1.L2Advertisement{}, fields.Everything())
+	return informer(c.Herald, "l2advertisements", "", &v1beta1.L2Advertisement{}, fields.Everything())
 }
 
-// informer watches one resource in all namespaces. It never resyncs: a handler hears of changes and of nothing
+// GossipSecret watches the speakers' Secret in a namespace.
+func (c *Client) GossipSecret(namespace string) cache.SharedIndexInformer {
+	return informer(c.CoreV1().RESTClient(), "secrets", namespace, &corev1.Secret{},
+		fields.OneTermEqualSelector("metadata.name", GossipSecret))
+}
+
+// informer watches one resource, in one namespace or, when that is empty, in all. It never resyncs: a handler hears of changes and of nothing
 // else.
-func informer(client rest.Interface, resource string, example runtime.Object, selector fields.Selector) cache.SharedIndexInformer {
+func informer(client rest.Interface, resource, namespace string, example runtime.Object, selector fields.Selector) cache.SharedIndexInformer {
 	inf := cache.NewSharedIndexInformer(
-		cache.NewListWatchFromClient(client, resource, "", selector), example, 0,
+		cache.NewListWatchFromClient(client, resource, namespace, selector), example, 0,
 		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
 	if err := inf.SetTransform(dropManagedFields); err != nil {
 		panic(err) // only possible once the informer runs

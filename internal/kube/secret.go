@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
 )
 
 // The Secret with which the speakers encrypt and authenticate their gossip.
@@ -52,6 +53,25 @@ func (c *Client) EnsureGossipSecret(ctx context.Context, namespace string) (crea
 		return false, fmt.Errorf("create Secret %s/%s: %w", namespace, GossipSecret, err)
 	}
 	return true, nil
+}
+
+// ReadGossipSecret returns what the Secret that an informer of GossipSecret watches holds.
+func ReadGossipSecret(informer cache.SharedIndexInformer) ([]byte, error) {
+	if !informer.HasSynced() {
+		return nil, fmt.Errorf("Secret %s has not been read yet", GossipSecret)
+	}
+	for _, obj := range informer.GetStore().List() {
+		secret, ok := obj.(*corev1.Secret)
+		if !ok {
+			continue
+		}
+		key, ok := secret.Data[GossipSecretKey]
+		if !ok {
+			return nil, fmt.Errorf("Secret %s/%s has no %q: delete it and restart the controller, which then makes a new one", secret.Namespace, secret.Name, GossipSecretKey)
+		}
+		return key, nil
+	}
+	return nil, fmt.Errorf("Secret %s is not there; the controller creates it when it starts", GossipSecret)
 }
 
 // secretPause parts the attempts of ProvideGossipSecret.
