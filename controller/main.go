@@ -14,6 +14,7 @@ import (
 	"heraldlb.io/herald/internal/assign"
 	"heraldlb.io/herald/internal/cmdline"
 	"heraldlb.io/herald/internal/kube"
+	"heraldlb.io/herald/internal/logging"
 	"heraldlb.io/herald/internal/metrics"
 	"heraldlb.io/herald/internal/service"
 )
@@ -35,6 +36,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	logging.Libraries(logger)
 	cfg, err := kube.Config(common.Kubeconfig)
 	if err != nil {
 		return err

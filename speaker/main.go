@@ -15,6 +15,7 @@ import (
 	"heraldlb.io/herald/internal/gossip"
 	"heraldlb.io/herald/internal/kube"
 	"heraldlb.io/herald/internal/layer2"
+	"heraldlb.io/herald/internal/logging"
 	"heraldlb.io/herald/internal/metrics"
 )
 
@@ -38,6 +39,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	logging.Libraries(logger)
 	restConfig, err := kube.Config(common.Kubeconfig)
 	if err != nil {
 		return err

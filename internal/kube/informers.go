@@ -48,11 +48,12 @@ func (c *Client) GossipSecret(namespace string) cache.SharedIndexInformer {
 		fields.OneTermEqualSelector("metadata.name", GossipSecret))
 }
 
-// informer watches one resource, in one namespace or, when that is empty, in all. It never resyncs: a handler hears of changes and of nothing
-// else.
+// informer watches one resource, in one namespace or, when that is empty, in all. It never resyncs: a handler hears
+// of changes and of nothing else.
 func informer(client rest.Interface, resource, namespace string, example runtime.Object, selector fields.Selector) cache.SharedIndexInformer {
 	inf := cache.NewSharedIndexInformer(
-		cache.NewListWatchFromClient(client, resource, namespace, selector), example, 0,
+		cache.ToListWatcherWithWatchListSemantics(reconnecting(cache.NewListWatchFromClient(client, resource, namespace, selector), resource), client),
+		example, 0,
 		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
 	if err := inf.SetTransform(dropManagedFields); err != nil {
 		panic(err) // only possible once the informer runs

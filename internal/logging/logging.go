@@ -8,6 +8,8 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
 )
 
 // New returns a logger that writes to w, one line at a time, in format "logfmt" or "json", and leaves out what is
@@ -29,4 +31,26 @@ func New(w io.Writer, format, min string) (log.Logger, error) {
 	}
 	logger = level.NewFilter(logger, level.Allow(lvl))
 	return log.With(logger, "ts", log.DefaultTimestampUTC), nil
+}
+
+// Libraries sends what libraries log of their own, which for client-go is mostly that the API server cannot be
+// reached, to the logger too: errors as warnings, the rest as debug lines.
+func Libraries(logger log.Logger) {
+	klog.SetLogger(logr.New(sink{log.With(logger, "from", "client-go")}))
+}
+
+// sink makes a logger of go-kit one of logr.
+type sink struct{ logger log.Logger }
+
+func (s sink) Init(logr.RuntimeInfo)             {}
+func (s sink) Enabled(int) bool                  { return true }
+func (s sink) WithName(string) logr.LogSink      { return s }
+func (s sink) WithValues(kv ...any) logr.LogSink { return sink{log.With(s.logger, kv...)} }
+
+func (s sink) Info(_ int, msg string, kv ...any) {
+	level.Debug(s.logger).Log(append([]any{"msg", msg}, kv...)...)
+}
+
+func (s sink) Error(err error, msg string, kv ...any) {
+	level.Warn(s.logger).Log(append([]any{"msg", msg, "err", err}, kv...)...)
 }
