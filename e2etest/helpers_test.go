@@ -24,7 +24,7 @@ import (
 // within fails the test unless f returns nil before d is over, and says what f lacked last.
 func within(t *testing.T, d time.Duration, f func(ctx context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
+	ctx, cancel := context.WithTimeout(context.Background(), d) // t.Context is over when clean-up begins
 	defer cancel()
 	if err := install.Until(ctx, func() error { return f(ctx) }); err != nil {
 		t.Fatal(err)
