@@ -222,7 +222,7 @@ func (s *show) next(name string) {
 	for _, line := range [][2]string{
 		{"kubectl get services", "what Herald gave"},
 		{"kubectl -n herald-system logs ds/herald-speaker", "what a speaker did"},
-		{"exec client -- arping -c 3 -i eth0 " + a.String(), "who answers on the wire"},
+		{"exec client -- ip neigh show " + a.String(), "whose MAC address the client has learned"},
 		{"start n1", "give a killed node back (n1, n2 or n3)"},
 		{"cut n2", "pull the cable of a node; heal n2 puts it back"},
 		{"status", "what runs"},
