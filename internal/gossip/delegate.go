@@ -49,7 +49,9 @@ func (e events) NotifyUpdate(n *memberlist.Node) {
 	r := e.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.members[n.Name] = Member{Node: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), Health: h}
+	m := Member{Node: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), Health: h}
+	r.members[n.Name] = m
+	r.heard(m)
 	delete(r.absent, n.Name)
 	r.metrics.members.Set(float64(len(r.members)))
 	notify(r.changed)
@@ -59,13 +61,19 @@ func (e events) NotifyLeave(n *memberlist.Node) {
 	r := e.r
 	r.mu.Lock()
 	delete(r.members, n.Name)
+	_, away := r.away[n.Name]
 	r.metrics.members.Set(float64(len(r.members)))
 	r.mu.Unlock()
 	notify(r.changed)
-	if n.Name != r.cfg.Node {
-		r.metrics.leaves.Inc()
-		level.Info(r.logger).Log("msg", "member is gone", "peer", n.Name, "addr", n.Address())
+	if n.Name == r.cfg.Node {
+		return
 	}
+	r.metrics.leaves.Inc()
+	msg := "member is gone"
+	if away {
+		msg = "member is away: its speaker is being restarted"
+	}
+	level.Info(r.logger).Log("msg", msg, "peer", n.Name, "addr", n.Address())
 }
 
 // debugLog passes memberlist's own lines on as debug lines: what matters of them is told by events above.

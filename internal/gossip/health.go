@@ -1,7 +1,9 @@
 package gossip
 
 import (
+	"bytes"
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 )
@@ -12,6 +14,10 @@ type Health struct {
 	// Draining: the member wants to be relieved of its addresses.
 	Draining bool
 
+	// Restarting: the member's speaker goes and comes back soon, while its node goes on to forward what arrives there. It
+	// wants to keep its addresses, and to be stood in for while it cannot answer.
+	Restarting bool
+
 	// Interfaces are those on which the member can announce now.
 	Interfaces []Interface
 }
@@ -19,22 +25,28 @@ type Health struct {
 // Interface is one of a member's interfaces.
 type Interface struct {
 	Name     string
+	MAC      net.HardwareAddr // what neighbors reach the interface at; nil when it is not known
 	ARP, NDP bool           // the protocols that work on it
 	Subnets  []netip.Prefix // masked
 }
 
 // Equal tells whether two members would be judged alike.
 func (h Health) Equal(o Health) bool {
-	return h.Draining == o.Draining && slices.EqualFunc(h.Interfaces, o.Interfaces, func(x, y Interface) bool {
-		return x.Name == y.Name && x.ARP == y.ARP && x.NDP == y.NDP && slices.Equal(x.Subnets, y.Subnets)
-	})
+	return h.Draining == o.Draining && h.Restarting == o.Restarting && slices.EqualFunc(h.Interfaces, o.Interfaces, Interface.equal)
+}
+
+func (i Interface) equal(o Interface) bool {
+	return i.Name == o.Name && bytes.Equal(i.MAC, o.MAC) && i.ARP == o.ARP && i.NDP == o.NDP && slices.Equal(i.Subnets, o.Subnets)
 }
 
 // healthVersion is the first byte of an encoded Health. A decoder ignores bytes that follow what it knows, so that
 // fields can be added at the end without a new version.
 const healthVersion = 1
 
-const flagDraining = 1 << 0
+const (
+	flagDraining   = 1 << 0
+	flagRestarting = 1 << 1
+)
 
 const (
 	flagARP = 1 << 0
@@ -43,13 +55,16 @@ const (
 
 // encode writes h into at most limit bytes. Interfaces that do not fit are left out, and complete is false.
 //
-// The format is: version, flags, number of interfaces; for each interface flags, length of the name, name, number of
-// subnets; for each subnet one byte that is the prefix length of an IPv4 prefix or 33 plus that of an IPv6 prefix,
+// The format is: version, flags, number of interfaces; for each interface flags, MAC (zeros when there is none), length
+// of the name, name, number of subnets; for each subnet one byte that is the prefix length of an IPv4 prefix or 33 plus that of an IPv6 prefix,
 // and the bytes of the prefix that its length covers.
 func (h Health) encode(limit int) (b []byte, complete bool) {
 	var flags byte
 	if h.Draining {
 		flags |= flagDraining
+	}
+	if h.Restarting {
+		flags |= flagRestarting
 	}
 	b = []byte{healthVersion, flags, 0}
 	for _, i := range h.Interfaces {
@@ -71,7 +86,13 @@ func (i Interface) append(b []byte) []byte {
 	if i.NDP {
 		flags |= flagNDP
 	}
-	b = append(b[:len(b):len(b)], flags, byte(len(i.Name)))
+	var mac [macLen]byte
+	if len(i.MAC) == macLen {
+		copy(mac[:], i.MAC)
+	}
+	b = append(b[:len(b):len(b)], flags)
+	b = append(b, mac[:]...)
+	b = append(b, byte(len(i.Name)))
 	b = append(b, i.Name...)
 	b = append(b, byte(len(i.Subnets)))
 	for _, p := range i.Subnets {
@@ -86,6 +107,9 @@ func (i Interface) append(b []byte) []byte {
 	return b
 }
 
+// macLen is the length of an Ethernet address.
+const macLen = 6
+
 var errHealth = errors.New("malformed health")
 
 // decode reads what encode wrote. It accepts any bytes.
@@ -96,10 +120,10 @@ func decode(b []byte) (Health, error) {
 	if r.short || version != healthVersion {
 		return Health{}, errHealth
 	}
-	h.Draining = flags&flagDraining != 0
+	h.Draining, h.Restarting = flags&flagDraining != 0, flags&flagRestarting != 0
 	for range n {
 		flags := r.byte()
-		i := Interface{ARP: flags&flagARP != 0, NDP: flags&flagNDP != 0, Name: string(r.bytes(int(r.byte())))}
+		i := Interface{ARP: flags&flagARP != 0, NDP: flags&flagNDP != 0, MAC: r.mac(), Name: string(r.bytes(int(r.byte())))}
 		for range r.byte() {
 			p, ok := r.prefix()
 			if !ok {
@@ -137,6 +161,16 @@ func (r *reader) byte() byte {
 		return 0
 	}
 	return b[0]
+}
+
+// mac returns nil for what no single station can have: it is not to be told to anybody.
+func (r *reader) mac() net.HardwareAddr {
+	var mac [macLen]byte
+	copy(mac[:], r.bytes(macLen))
+	if mac == ([macLen]byte{}) || mac[0]&1 != 0 {
+		return nil
+	}
+	return mac[:]
 }
 
 func (r *reader) prefix() (netip.Prefix, bool) {

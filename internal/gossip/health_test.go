@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 )
@@ -10,8 +11,9 @@ func TestHealthSurvivesTheWire(t *testing.T) {
 	for _, h := range []Health{
 		{},
 		{Draining: true},
+		{Restarting: true},
 		{Interfaces: []Interface{
-			{Name: "eth0", ARP: true, NDP: true, Subnets: []netip.Prefix{
+			{Name: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 1, 0x11}, ARP: true, NDP: true, Subnets: []netip.Prefix{
 				netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("198.51.100.128/25"),
 				netip.MustParsePrefix("2001:db8::/64"), netip.MustParsePrefix("::/0"), netip.MustParsePrefix("2001:db8::4/126"),
 			}},
@@ -50,7 +52,7 @@ func TestMalformedHealth(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{
 		"another version":     {2, 0, 0},
-		"a prefix of 129 bit": {1, 0, 1, 0, 1, 'a', 1, 33 + 129},
+		"a prefix of 129 bit": {1, 0, 1, 0, 2, 0, 0, 0, 0, 1, 1, 'a', 1, 33 + 129},
 	} {
 		if h, err := decode(b); err == nil {
 			t.Errorf("%s: accepted as %+v", name, h)
@@ -58,8 +60,45 @@ func TestMalformedHealth(t *testing.T) {
 	}
 }
 
+// What is said of a member is passed on to neighbors: a group's MAC would have them send to everybody.
+func TestAMACThatNoStationCanHaveIsNone(t *testing.T) {
+	for _, mac := range []net.HardwareAddr{{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, {1, 0, 0x5e, 0, 0, 1}, {0, 0, 0, 0, 0, 0}, {2, 0, 0}} {
+		b, _ := Health{Interfaces: []Interface{{Name: "eth0", MAC: mac}}}.encode(512)
+		if h, err := decode(b); err != nil || h.Interfaces[0].MAC != nil {
+			t.Errorf("%v became %+v, %v", mac, h, err)
+		}
+	}
+}
+
+func TestWhatMembersAreJudgedBy(t *testing.T) {
+	h := func(change func(*Health, *Interface)) Health {
+		i := Interface{Name: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, ARP: true, Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
+		var h Health
+		change(&h, &i)
+		h.Interfaces = []Interface{i}
+		return h
+	}
+	same := h(func(*Health, *Interface) {})
+	if !same.Equal(h(func(*Health, *Interface) {})) {
+		t.Error("two that are alike differ")
+	}
+	for name, change := range map[string]func(*Health, *Interface){
+		"draining":   func(h *Health, _ *Interface) { h.Draining = true },
+		"restarting": func(h *Health, _ *Interface) { h.Restarting = true },
+		"name":       func(_ *Health, i *Interface) { i.Name = "eth1" },
+		"MAC":        func(_ *Health, i *Interface) { i.MAC = net.HardwareAddr{2, 0, 0, 0, 0, 2} },
+		"ARP":        func(_ *Health, i *Interface) { i.ARP = false },
+		"NDP":        func(_ *Health, i *Interface) { i.NDP = true },
+		"subnets":    func(_ *Health, i *Interface) { i.Subnets = nil },
+	} {
+		if same.Equal(h(change)) {
+			t.Errorf("%s makes no difference", name)
+		}
+	}
+}
+
 func FuzzHealth(f *testing.F) {
-	b, _ := Health{Draining: true, Interfaces: []Interface{{Name: "eth0", ARP: true, Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}}.encode(512)
+	b, _ := Health{Draining: true, Restarting: true, Interfaces: []Interface{{Name: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, ARP: true, Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}}.encode(512)
 	f.Add(b)
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {

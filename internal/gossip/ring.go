@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,9 @@ type Config struct {
 	Secret func() ([]byte, error)
 	// Label keeps two clusters apart that share a network and, by accident, a secret.
 	Label string
+	// RestartGrace is how long a member that is being restarted may be away and keep its addresses; zero is
+	// [DefaultRestartGrace]. It is the same for all members.
+	RestartGrace time.Duration
 
 	// transport replaces UDP and TCP; it returns the port it listens on.
 	transport func() (memberlist.Transport, int, error)
@@ -48,11 +52,15 @@ type Peer struct {
 	Addr netip.AddrPort
 }
 
-// Member is a member that is alive.
+// Member is a member that is alive or away.
 type Member struct {
 	Node   string
 	Addr   netip.AddrPort
 	Health Health
+
+	// Away: the member is being restarted. It cannot be relied on to answer; its Health has the interfaces that it
+	// offered last.
+	Away bool
 }
 
 // Ring is this node's part in the gossip. Its methods may be called by several goroutines, before Run and during
@@ -67,7 +75,8 @@ type Ring struct {
 	wantChanged   chan struct{}
 
 	mu       sync.Mutex // never held while memberlist is called: memberlist calls back
-	members  map[string]Member
+	members  map[string]Member   // that memberlist holds for alive
+	away     map[string]*absence // of some of these and of others
 	health   Health
 	wanted   []Peer
 	wantSet  bool
@@ -79,6 +88,7 @@ type Ring struct {
 
 // New makes a member that does not take part until it runs.
 func New(cfg Config, logger log.Logger, reg prometheus.Registerer) *Ring {
+	cfg.RestartGrace = cmp.Or(cfg.RestartGrace, DefaultRestartGrace)
 	return &Ring{
 		cfg:           cfg,
 		logger:        logger,
@@ -87,6 +97,7 @@ func New(cfg Config, logger log.Logger, reg prometheus.Registerer) *Ring {
 		healthChanged: make(chan struct{}, 1),
 		wantChanged:   make(chan struct{}, 1),
 		members:       map[string]Member{},
+		away:          map[string]*absence{},
 		absent:        map[string]bool{},
 		notReady:      errors.New("gossip: not started"),
 	}
@@ -122,7 +133,7 @@ func (r *Ring) SetHealth(h Health) {
 	notify(r.changed)
 }
 
-// Members returns those that are alive, by name. This node is one of them once it takes part, with the health last
+// Members returns those that are alive or away, by name. This node is one of them once it takes part, with the health last
 // set.
 func (r *Ring) Members() []Member {
 	r.mu.Lock()
@@ -132,7 +143,12 @@ func (r *Ring) Members() []Member {
 		if m.Node == r.cfg.Node {
 			m.Health = r.health
 		}
-		out = append(out, m)
+		if _, away := r.away[m.Node]; !away {
+			out = append(out, m)
+		}
+	}
+	for _, a := range r.away {
+		out = append(out, a.member)
 	}
 	slices.SortFunc(out, func(x, y Member) int { return strings.Compare(x.Node, y.Node) })
 	return out
@@ -185,6 +201,7 @@ func (r *Ring) Run(ctx context.Context) {
 	if err := ml.Shutdown(); err != nil {
 		level.Warn(r.logger).Log("msg", "gossip did not shut down in order", "err", err)
 	}
+	r.endAbsences()
 	r.setReady(errors.New("gossip: stopped"))
 }
 

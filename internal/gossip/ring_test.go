@@ -315,6 +315,56 @@ func TestHealthReachesTheOthers(t *testing.T) {
 	reaches(h)
 }
 
+// eth0 is what a healthy member offers.
+var eth0 = []Interface{{Name: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 1, 0x13}, ARP: true, Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}
+
+func TestAMemberThatIsRestartedIsAwayUntilItOffersInterfacesAgain(t *testing.T) {
+	n := newNetwork(t)
+	ms := n.three()
+	until := func(what string, cond func(*member) bool) {
+		t.Helper()
+		for _, m := range ms[:2] {
+			deadline := time.After(5 * time.Second)
+			for !cond(m) {
+				select {
+				case <-m.Changed():
+				case <-deadline:
+					t.Fatalf("%s: %s sees %+v", what, m.peer.Node, m.Members())
+				}
+			}
+		}
+	}
+	sees3 := func(away bool, h Health) func(*member) bool {
+		return func(m *member) bool {
+			return slices.ContainsFunc(m.Members(), func(x Member) bool { return x.Node == "n3" && x.Away == away && x.Health.Equal(h) })
+		}
+	}
+	alive := func(m *member) bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		_, ok := m.members["n3"]
+		return ok
+	}
+	dead := func(m *member) bool { return !alive(m) }
+
+	offer := Health{Interfaces: eth0}
+	ms[2].SetHealth(offer)
+	until("it offers an interface", sees3(false, offer))
+	ms[2].SetHealth(Health{Restarting: true, Interfaces: eth0})
+	until("it says that it is being restarted", sees3(true, offer))
+	ms[2].leave()
+	until("it left", dead)
+	until("it left, and is away", sees3(true, offer))
+
+	back := n.start("n3", nil)
+	back.Want([]Peer{ms[0].peer, ms[1].peer, back.peer})
+	ready(t, back)
+	until("it is back", alive)
+	until("it is back, and has nothing to offer yet", sees3(true, offer))
+	back.SetHealth(offer)
+	until("it offers an interface again", sees3(false, offer))
+}
+
 func TestAMissingKeyIsWaitedFor(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "key")
 	r := New(Config{Node: "n1", Bind: netip.MustParseAddrPort("127.0.8.1:0"), Secret: SecretFile(key), Label: "test"}, log.NewNopLogger(), prometheus.NewRegistry())

@@ -1,0 +1,160 @@
+package gossip
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/hashicorp/memberlist"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// says lets the ring hear from memberlist what a member says of itself.
+func says(r *Ring, node string, h Health) {
+	meta, _ := h.encode(512)
+	events{r}.NotifyUpdate(&memberlist.Node{Name: node, Addr: net.IPv4(192, 0, 2, 12), Port: 7947, Meta: meta})
+}
+
+func leaves(r *Ring, node string) {
+	events{r}.NotifyLeave(&memberlist.Node{Name: node, Addr: net.IPv4(192, 0, 2, 12), Port: 7947})
+}
+
+// The steps of a story happen in order to one ring, in driven time.
+func TestAnAbsence(t *testing.T) {
+	const grace = 10 * time.Second
+	eth1 := []Interface{{Name: "eth1", NDP: true, Subnets: []netip.Prefix{netip.MustParsePrefix("2001:db8::/64")}}}
+	type step struct {
+		name string
+		do   func(r *Ring)
+		want string // away, alive or gone, and the interfaces
+	}
+	after := func(d time.Duration) func(*Ring) { return func(*Ring) { time.Sleep(d); synctest.Wait() } }
+	say := func(h Health) func(*Ring) { return func(r *Ring) { says(r, "n2", h) } }
+	leave := func(r *Ring) { leaves(r, "n2") }
+	offer, restarting := Health{Interfaces: eth0}, Health{Restarting: true, Interfaces: eth0}
+	for name, story := range map[string][]step{
+		"a member that says nothing and dies is gone": {
+			{"it offers", say(offer), "alive eth0"},
+			{"it dies", leave, "gone"},
+		},
+		"who says that it restarts is away, until it offers again": {
+			{"it offers", say(offer), "alive eth0"},
+			{"it says so", say(restarting), "away eth0"},
+			{"it leaves", leave, "away eth0"},
+			{"almost too long", after(grace - time.Millisecond), "away eth0"},
+			{"it joins with nothing to offer", say(Health{}), "away eth0"},
+			{"it offers something else", say(Health{Interfaces: eth1}), "alive eth1"},
+			{"the grace no longer counts", after(grace), "alive eth1"},
+			{"it dies this time", leave, "gone"},
+		},
+		"who does not come back in time is gone": {
+			{"it says so", say(restarting), "away eth0"},
+			{"it leaves", leave, "away eth0"},
+			{"too long", after(grace), "gone"},
+			{"it comes back late", say(offer), "alive eth0"},
+		},
+		"who comes back in time and offers nothing keeps nothing": {
+			{"it says so", say(restarting), "away eth0"},
+			{"it leaves", leave, "away eth0"},
+			{"it joins", say(Health{}), "away eth0"},
+			{"too long", after(grace), "alive"},
+		},
+		"who says so and stays is relied on no longer": {
+			{"it says so", say(restarting), "away eth0"},
+			{"too long", after(grace), "alive"},
+			{"it leaves", leave, "gone"},
+		},
+		"who drains after all is away no longer": {
+			{"it says so", say(restarting), "away eth0"},
+			{"it joins and drains", say(Health{Draining: true, Interfaces: eth0}), "alive eth0"},
+			{"it leaves", leave, "gone"},
+		},
+		"restarts one upon the other have one grace": {
+			{"it says so", say(restarting), "away eth0"},
+			{"it leaves", leave, "away eth0"},
+			{"half the time", after(grace / 2), "away eth0"},
+			{"it joins", say(Health{}), "away eth0"},
+			{"it is restarted before it offered", say(Health{Restarting: true}), "away eth0"},
+			{"it leaves again", leave, "away eth0"},
+			{"the other half", after(grace / 2), "gone"},
+		},
+		"a restart after a return has a grace of its own": {
+			{"it says so", say(restarting), "away eth0"},
+			{"half the time", after(grace / 2), "away eth0"},
+			{"it is back", say(offer), "alive eth0"},
+			{"it says so again", say(restarting), "away eth0"},
+			{"more than the rest of the first", after(grace - time.Millisecond), "away eth0"},
+			{"all of its own", after(time.Millisecond), "alive"},
+		},
+		"who had nothing to offer is not waited for": {
+			{"it says so", say(Health{Restarting: true}), "alive"},
+			{"it leaves", leave, "gone"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := New(Config{Node: "n1", RestartGrace: grace}, log.NewNopLogger(), prometheus.NewRegistry())
+				defer r.endAbsences()
+				last := "gone"
+				for _, s := range story {
+					select {
+					case <-r.Changed():
+					default:
+					}
+					s.do(r)
+					got := "gone"
+					for _, m := range r.Members() {
+						got = map[bool]string{true: "away", false: "alive"}[m.Away]
+						for _, i := range m.Health.Interfaces {
+							got += " " + i.Name
+						}
+					}
+					if got != s.want {
+						t.Fatalf("%s: it is %q, want %q", s.name, got, s.want)
+					}
+					select {
+					case <-r.Changed():
+					default:
+						if got != last {
+							t.Errorf("%s: nobody was told that it is %q", s.name, got)
+						}
+					}
+					last = got
+				}
+			})
+		})
+	}
+}
+
+func TestAMemberIsNotAwayForItself(t *testing.T) {
+	r := New(Config{Node: "n1"}, log.NewNopLogger(), prometheus.NewRegistry())
+	h := Health{Restarting: true, Interfaces: eth0}
+	r.SetHealth(h)
+	says(r, "n1", h)
+	ms := r.Members()
+	if len(ms) != 1 || ms[0].Away || !ms[0].Health.Equal(h) {
+		t.Errorf("it sees itself as %+v", ms)
+	}
+}
+
+func TestTheGraceHasADefault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Node: "n1"}, log.NewNopLogger(), prometheus.NewRegistry())
+		says(r, "n2", Health{Restarting: true, Interfaces: eth0})
+		leaves(r, "n2")
+		time.Sleep(DefaultRestartGrace - time.Millisecond)
+		synctest.Wait()
+		if ms := r.Members(); len(ms) != 1 || !ms[0].Away || !strings.HasPrefix(ms[0].Addr.String(), "192.0.2.12") {
+			t.Errorf("shortly before its end: %+v", ms)
+		}
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if ms := r.Members(); len(ms) != 0 {
+			t.Errorf("after it: %+v", ms)
+		}
+	})
+}
