@@ -83,7 +83,7 @@ func TestASpeakerWithoutItsSecretSaysSoAndRecoversWhenItIsThere(t *testing.T) {
 		putBack()
 		t.Fatal(err)
 	}
-	says(t, "n1", "Secret herald-gossip is not there", "herald_gossip_ready 0")
+	says(t, "n1", "secret herald-gossip is not there", "herald_gossip_ready 0")
 	svc := service(t, app.Service{Name: "two-speakers", Selects: "testapp"})
 	for _, a := range addresses(svc) {
 		reachable(t, "client", a)

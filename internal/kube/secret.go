@@ -58,7 +58,7 @@ func (c *Client) EnsureGossipSecret(ctx context.Context, namespace string) (crea
 // ReadGossipSecret returns what the Secret that an informer of GossipSecret watches holds.
 func ReadGossipSecret(informer cache.SharedIndexInformer) ([]byte, error) {
 	if !informer.HasSynced() {
-		return nil, fmt.Errorf("Secret %s has not been read yet", GossipSecret)
+		return nil, fmt.Errorf("secret %s has not been read yet", GossipSecret)
 	}
 	for _, obj := range informer.GetStore().List() {
 		secret, ok := obj.(*corev1.Secret)
@@ -67,11 +67,11 @@ func ReadGossipSecret(informer cache.SharedIndexInformer) ([]byte, error) {
 		}
 		key, ok := secret.Data[GossipSecretKey]
 		if !ok {
-			return nil, fmt.Errorf("Secret %s/%s has no %q: delete it and restart the controller, which then makes a new one", secret.Namespace, secret.Name, GossipSecretKey)
+			return nil, fmt.Errorf("secret %s/%s has no %q: delete it and restart the controller, which then makes a new one", secret.Namespace, secret.Name, GossipSecretKey)
 		}
 		return key, nil
 	}
-	return nil, fmt.Errorf("Secret %s is not there; the controller creates it when it starts", GossipSecret)
+	return nil, fmt.Errorf("secret %s is not there; the controller creates it when it starts", GossipSecret)
 }
 
 // secretPause parts the attempts of ProvideGossipSecret.
