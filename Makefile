@@ -25,8 +25,8 @@ help: ## list the targets
 
 .PHONY: demo
 demo: lab images-host ## the main job, shown on a real cluster in this machine; leaves the cluster up
-	$(GO) build -o bin/demo ./e2etest/demo
-	bin/demo --name $(LAB)
+	@$(GO) build -o bin/demo ./e2etest/demo
+	@bin/demo --name $(LAB)
 
 .PHONY: test
 test: lint unit e2e ## everything that CI runs: static checks, unit tests, end-to-end tests in the lab
@@ -37,11 +37,13 @@ build: lab ## the binaries, into bin/
 
 .PHONY: lab
 lab: ## bin/lab, the command that runs a real cluster on this machine
-	$(GO) build -o bin/lab ./e2etest/lab/cmd/lab
+	@echo "building bin/lab (about a minute the first time)"
+	@$(GO) build -o bin/lab ./e2etest/lab/cmd/lab
 
 .PHONY: images
 images: ## OCI images for $(ARCHS), into dist/images/
-	$(GO) run ./internal/oci/mkimages -arch $(ARCHS) -tag $(TAG) -version $(VERSION) -commit $(COMMIT) -out dist/images
+	@echo "building the images (about a minute the first time)"
+	@$(GO) run ./internal/oci/mkimages -arch $(ARCHS) -tag $(TAG) -version $(VERSION) -commit $(COMMIT) -out dist/images
 
 .PHONY: images-host
 images-host:

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"heraldlb.io/herald/internal/oci"
 )
@@ -152,10 +153,28 @@ func compile(ctx context.Context, o options, arch, dir string) error {
 	build := exec.CommandContext(ctx, "go", args...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	done := make(chan struct{})
+	defer close(done)
+	go progress("building for linux/"+arch, done)
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("build for linux/%s: go %s: %w", arch, strings.Join(args, " "), err)
 	}
 	return nil
+}
+
+// progress says what takes its time, at once and then every 10 s, until done.
+func progress(what string, done <-chan struct{}) {
+	start := time.Now()
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		fmt.Fprintf(os.Stderr, "%s (%.0f s)\n", what, time.Since(start).Seconds())
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 func image(o options, p program, arch, binaries string) oci.Image {
