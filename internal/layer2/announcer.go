@@ -34,6 +34,7 @@ type Announcer struct {
 
 	mu        sync.Mutex
 	announced map[netip.Addr]Scope
+	standIns  int // of these
 	named     []string
 	quiesced  bool
 	ports     map[int]*port // by interface index
@@ -71,12 +72,16 @@ func New(logger log.Logger, reg prometheus.Registerer) *Announcer {
 
 // Apply announces some addresses and withdraws others. An address that was not announced, or not on that
 // interface, is answered for at once and its arrival told to the link; one that was announced in the same scope is
-// left alone. A question about a withdrawn address that arrives after Apply has returned is not answered, and nothing
+// left alone. Where the scope makes this node a stand-in the address is answered for with the absent node's MAC, and its
+// arrival is told to nobody before this node has it for itself. A question about a withdrawn address that arrives after Apply has returned is not answered, and nothing
 // more is said about it.
 func (a *Announcer) Apply(announce map[netip.Addr]Scope, withdraw []netip.Addr) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, addr := range withdraw {
+		if a.announced[addr].isStandIn() {
+			a.standIns--
+		}
 		delete(a.announced, addr)
 		for _, p := range a.ports {
 			p.remove(addr)
@@ -84,15 +89,23 @@ func (a *Announcer) Apply(announce map[netip.Addr]Scope, withdraw []netip.Addr) 
 	}
 	for _, addr := range slices.SortedFunc(maps.Keys(announce), netip.Addr.Compare) {
 		scope := announce[addr]
-		if old, ok := a.announced[addr]; ok && old.equal(scope) {
+		old, ok := a.announced[addr]
+		if ok && old.Equal(scope) {
 			continue
+		}
+		if old.isStandIn() {
+			a.standIns--
+		}
+		if scope.isStandIn() {
+			a.standIns++
 		}
 		a.announced[addr] = scope
 		for _, p := range a.ports {
 			a.place(p, addr, scope)
 		}
 	}
-	a.metrics.addresses.Set(float64(len(a.announced)))
+	a.metrics.addresses.Set(float64(len(a.announced) - a.standIns))
+	a.metrics.standIns.Set(float64(a.standIns))
 }
 
 // Use names the interfaces that are wanted whatever their subnets are; without it only interfaces with a subnet
@@ -247,7 +260,7 @@ func (a *Announcer) place(p *port, addr netip.Addr, scope Scope) {
 		p.remove(addr)
 		return
 	}
-	if err := p.add(addr); err != nil {
+	if err := p.add(addr, scope.standIn(p.link.name)); err != nil {
 		level.Warn(a.logger).Log("msg", "cannot join the solicited-node group; neighbors may not reach the address", "ip", addr, "if", p.link.name, "err", err)
 	}
 }

@@ -61,9 +61,10 @@ func parseARP(frame []byte) (q arpQuestion, ok bool) {
 	return q, q.from.unicast() && q.sender != q.target
 }
 
-// arpReply answers a question with the MAC that the address is reached at.
-func arpReply(mac net.HardwareAddr, q arpQuestion) ([]byte, error) {
-	return arpFrame(arp.OperationReply, mac, q.target, q.from[:], q.sender, q.from[:])
+// arpReply answers a question with the MAC that the address is reached at. It leaves from source, which is another one
+// when this node answers in the place of an absent one: a switch must not learn the other's MAC here.
+func arpReply(source, mac net.HardwareAddr, q arpQuestion) ([]byte, error) {
+	return arpFrame(source, arp.OperationReply, mac, q.target, q.from[:], q.sender, q.from[:])
 }
 
 // gratuitousARP tells the link where addr is reached. The nth announcement of an address is a request when n is
@@ -71,12 +72,12 @@ func arpReply(mac net.HardwareAddr, q arpQuestion) ([]byte, error) {
 // section 4.6. Each form updates hosts that ignore the other; alternating them costs half of sending both.
 func gratuitousARP(mac net.HardwareAddr, addr netip.Addr, n int) ([]byte, error) {
 	if n%2 == 0 {
-		return arpFrame(arp.OperationRequest, mac, addr, make(net.HardwareAddr, 6), addr, ethernet.Broadcast)
+		return arpFrame(mac, arp.OperationRequest, mac, addr, make(net.HardwareAddr, 6), addr, ethernet.Broadcast)
 	}
-	return arpFrame(arp.OperationReply, mac, addr, mac, addr, ethernet.Broadcast)
+	return arpFrame(mac, arp.OperationReply, mac, addr, mac, addr, ethernet.Broadcast)
 }
 
-func arpFrame(op arp.Operation, senderMAC net.HardwareAddr, sender netip.Addr, targetMAC net.HardwareAddr, target netip.Addr, to net.HardwareAddr) ([]byte, error) {
+func arpFrame(source net.HardwareAddr, op arp.Operation, senderMAC net.HardwareAddr, sender netip.Addr, targetMAC net.HardwareAddr, target netip.Addr, to net.HardwareAddr) ([]byte, error) {
 	p, err := arp.NewPacket(op, senderMAC, sender, targetMAC, target)
 	if err != nil {
 		return nil, err
@@ -85,6 +86,6 @@ func arpFrame(op arp.Operation, senderMAC net.HardwareAddr, sender netip.Addr, t
 	if err != nil {
 		return nil, err
 	}
-	f := ethernet.Frame{Destination: to, Source: senderMAC, EtherType: ethernet.EtherTypeARP, Payload: payload}
+	f := ethernet.Frame{Destination: to, Source: source, EtherType: ethernet.EtherTypeARP, Payload: payload}
 	return f.MarshalBinary()
 }

@@ -158,12 +158,12 @@ func FuzzQuestions(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		if q, ok := parseARP(frame); ok {
-			if _, err := arpReply(ourMAC, q); err != nil {
+			if _, err := arpReply(ourMAC, ourMAC, q); err != nil {
 				t.Errorf("ARP question %v cannot be answered: %v", q, err)
 			}
 		}
 		if q, ok := parseNS(frame); ok {
-			if _, err := solicitedAdvertisement(ourMAC, q); err != nil {
+			if _, err := solicitedAdvertisement(ourMAC, ourMAC, q); err != nil {
 				t.Errorf("solicitation %v cannot be answered: %v", q, err)
 			}
 		}
@@ -171,7 +171,7 @@ func FuzzQuestions(f *testing.F) {
 }
 
 func TestOtherPeoplesQuestionsCostNoMemory(t *testing.T) {
-	p := &port{addrs: map[netip.Addr]struct{}{}}
+	p := &port{addrs: map[netip.Addr]net.HardwareAddr{}}
 	a, n := mustHex(t, arpRequest), mustHex(t, nsRequest)
 	if got := testing.AllocsPerRun(100, func() { p.answerARP(a); p.answerNDP(n) }); got != 0 {
 		t.Errorf("%v allocations per two questions, want 0", got)

@@ -24,12 +24,36 @@ type Interface struct {
 	Subnets []netip.Prefix
 }
 
-// Scope says on which interfaces an address is announced. The zero Scope is none.
+// Scope says on which interfaces an address is announced, and for whom. The zero Scope is none.
 type Scope struct {
 	// BySubnet: on each interface with a subnet that holds the address.
 	BySubnet bool
 	// Interfaces: on these too, whatever their subnets.
 	Interfaces []string
+
+	// Absent, when not empty, makes this node a stand-in: it answers with the MAC of an absent node, and announces
+	// nothing by itself. These are that node's interfaces on which the address is announced.
+	Absent []Absent
+}
+
+// Absent is an interface of a node in whose place another one answers.
+type Absent struct {
+	Name string
+	MAC  net.HardwareAddr // unicast
+}
+
+// standIn returns the MAC to answer with on one of our interfaces: that of the absent node's interface of the same name,
+// which most often is on the same link, else of its first one; nil when the address is this node's own.
+func (s Scope) standIn(name string) net.HardwareAddr {
+	if !s.isStandIn() {
+		return nil
+	}
+	for _, a := range s.Absent {
+		if a.Name == name {
+			return a.MAC
+		}
+	}
+	return s.Absent[0].MAC
 }
 
 // Includes tells whether the address belongs on the interface, which must speak its family's protocol.
@@ -43,8 +67,12 @@ func (s Scope) Includes(i Interface, addr netip.Addr) bool {
 	return s.BySubnet && slices.ContainsFunc(i.Subnets, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-func (s Scope) equal(o Scope) bool {
-	return s.BySubnet == o.BySubnet && slices.Equal(s.Interfaces, o.Interfaces)
+func (s Scope) isStandIn() bool { return len(s.Absent) > 0 }
+
+// Equal tells whether two scopes have an address announced or answered for in the same way.
+func (s Scope) Equal(o Scope) bool {
+	return s.BySubnet == o.BySubnet && slices.Equal(s.Interfaces, o.Interfaces) &&
+		slices.EqualFunc(s.Absent, o.Absent, func(x, y Absent) bool { return x.Name == y.Name && bytes.Equal(x.MAC, y.MAC) })
 }
 
 // link is an interface of the node as the kernel lists it.

@@ -9,6 +9,7 @@ type metrics struct {
 	socketsOpen   *prometheus.GaugeVec
 	socketsFailed *prometheus.GaugeVec
 	addresses     prometheus.Gauge
+	standIns      prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -38,8 +39,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "herald_layer2_announced_addresses",
 			Help: "Addresses that this node announces.",
 		}),
+		standIns: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "herald_layer2_stand_in_addresses",
+			Help: "Addresses that this node answers for in the place of nodes whose speakers are being restarted, with their MACs.",
+		}),
 	}
-	reg.MustRegister(m.answers, m.announcements, m.sendErrors, m.socketsOpen, m.socketsFailed, m.addresses)
+	reg.MustRegister(m.answers, m.announcements, m.sendErrors, m.socketsOpen, m.socketsFailed, m.addresses, m.standIns)
 	for proto := range protocols {
 		m.answers.WithLabelValues(proto.String())
 		m.announcements.WithLabelValues(proto.String())

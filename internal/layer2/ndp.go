@@ -93,23 +93,23 @@ func parseNS(frame []byte) (q ndpQuestion, ok bool) {
 }
 
 // solicitedAdvertisement answers a question. Who asked from :: has no address to answer to yet, and is answered so
-// that all nodes hear it (RFC 4861, section 7.2.4).
-func solicitedAdvertisement(mac net.HardwareAddr, q ndpQuestion) ([]byte, error) {
+// that all nodes hear it (RFC 4861, section 7.2.4). For source and mac see arpReply.
+func solicitedAdvertisement(source, mac net.HardwareAddr, q ndpQuestion) ([]byte, error) {
 	if q.sender.IsUnspecified() {
-		return advertisement(mac, q.target, false, allNodes, allNodesMAC)
+		return advertisement(source, mac, q.target, false, allNodes, allNodesMAC)
 	}
-	return advertisement(mac, q.target, true, q.sender, q.from[:])
+	return advertisement(source, mac, q.target, true, q.sender, q.from[:])
 }
 
 // unsolicitedAdvertisement tells the link where addr is reached (RFC 4861, section 7.2.6).
 func unsolicitedAdvertisement(mac net.HardwareAddr, addr netip.Addr) ([]byte, error) {
-	return advertisement(mac, addr, false, allNodes, allNodesMAC)
+	return advertisement(mac, mac, addr, false, allNodes, allNodesMAC)
 }
 
 // advertisement makes the frame of a neighbor advertisement. It overrides what the receiver believed, since an
-// address that moved is the reason for most of them. Its source is the address itself: it needs no other address on
+// address that moved is the reason for most of them. Its IPv6 source is the address itself: it needs no other address on
 // the interface, and a switch that guards sources sees the binding that it has to learn.
-func advertisement(mac net.HardwareAddr, addr netip.Addr, solicited bool, to netip.Addr, toMAC net.HardwareAddr) ([]byte, error) {
+func advertisement(source, mac net.HardwareAddr, addr netip.Addr, solicited bool, to netip.Addr, toMAC net.HardwareAddr) ([]byte, error) {
 	body, err := ndp.MarshalMessageChecksum(&ndp.NeighborAdvertisement{
 		Solicited:     solicited,
 		Override:      true,
@@ -126,7 +126,7 @@ func advertisement(mac net.HardwareAddr, addr netip.Addr, solicited bool, to net
 	packet[7] = ndp.HopLimit
 	copy(packet[8:24], addr.AsSlice())
 	copy(packet[24:40], to.AsSlice())
-	f := ethernet.Frame{Destination: toMAC, Source: mac, EtherType: ethernet.EtherTypeIPv6, Payload: append(packet, body...)}
+	f := ethernet.Frame{Destination: toMAC, Source: source, EtherType: ethernet.EtherTypeIPv6, Payload: append(packet, body...)}
 	return f.MarshalBinary()
 }
 

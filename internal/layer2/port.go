@@ -44,7 +44,7 @@ type port struct {
 	readers sync.WaitGroup
 
 	mu     sync.RWMutex
-	addrs  map[netip.Addr]struct{}
+	addrs  map[netip.Addr]net.HardwareAddr // and the absent node's MAC where this one only stands in, else nil
 	queue  *queue
 	silent bool // nothing is queued any more
 
@@ -62,7 +62,7 @@ func newPort(l link, m *metrics, silent bool, fail func(protocol, error)) *port 
 		link:    l,
 		metrics: m,
 		fail:    fail,
-		addrs:   map[netip.Addr]struct{}{},
+		addrs:   map[netip.Addr]net.HardwareAddr{},
 		queue:   newQueue(tenth),
 		silent:  silent,
 		groups:  newGroups(l.index),
@@ -96,8 +96,8 @@ func (p *port) open(proto protocol) error {
 	}
 	p.mu.Lock()
 	p.sockets[proto] = conn
-	for a := range p.addrs {
-		if protocolOf(a) == proto {
+	for a, absent := range p.addrs {
+		if absent == nil && protocolOf(a) == proto {
 			p.enqueue(a)
 		}
 	}
@@ -145,13 +145,17 @@ func (p *port) socket(proto protocol) *packet.Conn {
 	return p.sockets[proto]
 }
 
-// add makes the port answer for an address and announce it. An address that it has stays as it is. An error tells
-// that neighbors may not reach us with their solicitations; the address is announced all the same.
-func (p *port) add(addr netip.Addr) error {
+// add makes the port answer for an address and announce it, or, with the MAC of an absent node, only answer with that.
+// An address that it has in the same way stays as it is. An error tells that neighbors may not reach us with their
+// solicitations; the address is announced all the same.
+func (p *port) add(addr netip.Addr, absent net.HardwareAddr) error {
 	p.mu.Lock()
-	_, have := p.addrs[addr]
-	if !have {
-		p.addrs[addr] = struct{}{}
+	was, have := p.addrs[addr]
+	p.addrs[addr] = absent
+	switch {
+	case absent != nil:
+		p.queue.remove(addr)
+	case !have || was != nil:
 		p.enqueue(addr)
 	}
 	p.mu.Unlock()
@@ -203,11 +207,24 @@ func (p *port) quiet() {
 	p.queue = newQueue(tenth)
 }
 
-func (p *port) has(addr netip.Addr) bool {
+// reached returns the MAC that addr is reached at, this port's or an absent node's; false when it is none of the
+// port's addresses.
+func (p *port) reached(addr netip.Addr) (mac net.HardwareAddr, ok bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	_, ok := p.addrs[addr]
-	return ok
+	absent, ok := p.addrs[addr]
+	if absent != nil {
+		return absent, ok
+	}
+	return p.link.mac, ok
+}
+
+// owns tells whether the port has an address for its own node.
+func (p *port) owns(addr netip.Addr) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	absent, ok := p.addrs[addr]
+	return ok && absent == nil
 }
 
 // send announces what the queue says until ctx is done.
@@ -234,7 +251,7 @@ func (p *port) send(ctx context.Context) {
 }
 
 func (p *port) announce(addr netip.Addr, n int) {
-	if !p.has(addr) { // withdrawn since the queue was asked
+	if !p.owns(addr) { // not any more, since the queue was asked
 		return
 	}
 	var frame []byte
@@ -270,19 +287,27 @@ func (p *port) write(proto protocol, frame []byte) error {
 
 func (p *port) answerARP(frame []byte) {
 	q, ok := parseARP(frame)
-	if !ok || !p.has(q.target) {
+	if !ok {
 		return
 	}
-	reply, err := arpReply(p.link.mac, q)
+	mac, ok := p.reached(q.target)
+	if !ok {
+		return
+	}
+	reply, err := arpReply(p.link.mac, mac, q)
 	p.answered(protocolARP, reply, err)
 }
 
 func (p *port) answerNDP(frame []byte) {
 	q, ok := parseNS(frame)
-	if !ok || !p.has(q.target) {
+	if !ok {
 		return
 	}
-	reply, err := solicitedAdvertisement(p.link.mac, q)
+	mac, ok := p.reached(q.target)
+	if !ok {
+		return
+	}
+	reply, err := solicitedAdvertisement(p.link.mac, mac, q)
 	p.answered(protocolNDP, reply, err)
 }
 

@@ -45,7 +45,7 @@ func isNA(frame []byte, target string) (na *ndp.NeighborAdvertisement, to netip.
 
 func (w *wire) askARP(sender, target string, to net.HardwareAddr) {
 	w.t.Helper()
-	frame, err := arpFrame(arp.OperationRequest, w.mac, netip.MustParseAddr(sender), make(net.HardwareAddr, 6), netip.MustParseAddr(target), to)
+	frame, err := arpFrame(w.mac, arp.OperationRequest, w.mac, netip.MustParseAddr(sender), make(net.HardwareAddr, 6), netip.MustParseAddr(target), to)
 	check(w.t, err)
 	w.send(frame)
 }
