@@ -26,8 +26,8 @@ type Health struct {
 type Interface struct {
 	Name     string
 	MAC      net.HardwareAddr // what neighbors reach the interface at; nil when it is not known
-	ARP, NDP bool           // the protocols that work on it
-	Subnets  []netip.Prefix // masked
+	ARP, NDP bool             // the protocols that work on it
+	Subnets  []netip.Prefix   // masked
 }
 
 // Equal tells whether two members would be judged alike.

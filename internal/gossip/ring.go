@@ -74,7 +74,7 @@ type Ring struct {
 	healthChanged chan struct{}
 	wantChanged   chan struct{}
 
-	mu       sync.Mutex // never held while memberlist is called: memberlist calls back
+	mu       sync.Mutex          // never held while memberlist is called: memberlist calls back
 	members  map[string]Member   // that memberlist holds for alive
 	away     map[string]*absence // of some of these and of others
 	health   Health
