@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -29,11 +30,15 @@ func run(ctx context.Context) error {
 	bind := flags.String("gossip-bind", "", "`address[:port]` that this speaker's peers reach it at; empty: the Node's first InternalIP, port 7947; \":port\": that address, another port. All speakers use the same port")
 	keyFile := flags.String("gossip-key-file", "", "`file` with the secret that all speakers share; empty: Secret "+kube.GossipSecret+" in --namespace, which the controller creates. It is waited for")
 	label := flags.String("cluster-label", "herald", "`name` that keeps the speakers of this cluster apart from those of another on the same network")
+	grace := flags.Duration("restart-grace", gossip.DefaultRestartGrace, "how long the addresses of a node stay with it while its speaker is being restarted; after it they move. The same for all speakers")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
 	}
 	if *node == "" {
 		return errors.New("--node-name: the name of this node is needed")
+	}
+	if *grace <= 0 {
+		return fmt.Errorf("--restart-grace=%s: want more than 0", *grace)
 	}
 	logger, err := common.Logger()
 	if err != nil {
@@ -94,7 +99,7 @@ func run(ctx context.Context) error {
 		running.Go(func() { watched.Run(parts.Done()) })
 		secret = func() ([]byte, error) { return kube.ReadGossipSecret(watched) }
 	}
-	ring := gossip.New(gossip.Config{Node: *node, Bind: addr, Secret: secret, Label: *label}, logger, reg)
+	ring := gossip.New(gossip.Config{Node: *node, Bind: addr, Secret: secret, Label: *label, RestartGrace: *grace}, logger, reg)
 	running.Go(func() { ring.Run(parts) })
 	loop := announce.New(*node, cluster, ring, driver, addr, logger)
 	ready.set(loop.Ready, driver.Ready)

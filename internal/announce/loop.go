@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -18,8 +19,8 @@ import (
 	"heraldlb.io/herald/internal/layer2"
 )
 
-// handOver is how long a node that stops goes on answering after it asked the others to take over. They hear of it
-// within about 0.1 s, and their announcements correct the neighbors; the rest is for a ring that is busy or loses
+// handOver is how long a node that stops goes on answering after it asked the others to take over or to stand in. They
+// hear of it within about 0.1 s, and the announcements of a takeover correct the neighbors; the rest is for a ring that is busy or loses
 // packets.
 const handOver = 500 * time.Millisecond
 
@@ -54,6 +55,8 @@ type Loop struct {
 	// Of the goroutine of Run.
 	planner   *planner
 	announced map[netip.Addr]struct{}
+	standsIn  map[netip.Addr]string // for this node, which is away
+	health    gossip.Health         // that the ring was told last
 	offered   []gossip.Interface
 	started   bool
 
@@ -73,6 +76,7 @@ func New(node string, cluster *Cluster, ring Ring, driver Layer2, gossipAddr net
 		logger:    logger,
 		planner:   newPlanner(node),
 		announced: map[netip.Addr]struct{}{},
+		standsIn:  map[netip.Addr]string{},
 		notReady:  errors.New("announce: the cluster's state has not been read yet"),
 	}
 }
@@ -90,9 +94,9 @@ func (l *Loop) setReady(err error) {
 	l.notReady = err
 }
 
-// Run follows the cluster, which must have been read once, until ctx is done, and then hands this node's addresses
-// over: the others are asked to take them, this node answers until they had the time to, and then withdraws. The
-// ring and the driver must still run then.
+// Run follows the cluster, which must have been read once, until ctx is done, and then leaves: the others are asked to
+// stand in for this node when it is only being restarted, and else to take its addresses; this node answers until they
+// had the time to, and then withdraws. The ring and the driver must still run then.
 func (l *Loop) Run(ctx context.Context) {
 	for {
 		l.step()
@@ -133,9 +137,15 @@ func (l *Loop) step() {
 		l.setReady(nil)
 	}
 	l.started = true
-	l.ring.SetHealth(gossip.Health{Interfaces: l.offered})
+	l.say(gossip.Health{Interfaces: l.offered})
 	l.planner.setMembers(l.ring.Members())
 	l.apply(l.planner.plan())
+}
+
+// say tells the ring of this node's health.
+func (l *Loop) say(h gossip.Health) {
+	l.health = h
+	l.ring.SetHealth(h)
 }
 
 // read takes in what changed in the cluster.
@@ -170,13 +180,17 @@ func (l *Loop) contribution(key types.NamespacedName) contribution {
 	return contributionOf(svc, l.cluster.endpointSlices(key))
 }
 
-// apply hands the changes of the Plan to the driver, and logs each change of what this node owns.
+// apply hands the changes of the Plan to the driver, and logs each change of what this node owns and of whom it stands
+// in for.
 func (l *Loop) apply(changes []change) {
 	announce := map[netip.Addr]layer2.Scope{}
 	var withdraw []netip.Addr
+	stoodIn := counts(l.standsIn)
 	for _, c := range changes {
 		addr := c.new.Addr
 		_, had := l.announced[addr]
+		_, stood := l.standsIn[addr]
+		delete(l.standsIn, addr)
 		if c.new.Owner == l.node {
 			announce[addr] = c.new.Scope
 			l.announced[addr] = struct{}{}
@@ -185,8 +199,14 @@ func (l *Loop) apply(changes []change) {
 			}
 			continue
 		}
-		if had {
+		switch {
+		case c.new.StandIn == l.node:
+			announce[addr] = c.new.Scope
+			l.standsIn[addr] = c.new.Owner
+		case had, stood:
 			withdraw = append(withdraw, addr)
+		}
+		if had {
 			delete(l.announced, addr)
 			reason := string(c.new.Reason)
 			if len(c.new.Services) == 0 {
@@ -198,31 +218,62 @@ func (l *Loop) apply(changes []change) {
 	if len(announce) > 0 || len(withdraw) > 0 {
 		l.layer2.Apply(announce, withdraw)
 	}
+	l.logStandIns(stoodIn, counts(l.standsIn))
 }
 
-// leave hands over what this node announces.
+// logStandIns tells for whom this node begins and ends to stand in.
+func (l *Loop) logStandIns(before, now map[string]int) {
+	for _, absent := range slices.Sorted(maps.Keys(before)) {
+		if now[absent] == 0 {
+			level.Info(l.logger).Log("msg", "stands in no more", "for", absent, "addresses", before[absent], "node", l.node)
+		}
+	}
+	for _, absent := range slices.Sorted(maps.Keys(now)) {
+		if before[absent] == 0 {
+			level.Info(l.logger).Log("msg", "stands in for a node whose speaker is being restarted", "for", absent, "addresses", now[absent], "node", l.node)
+		}
+	}
+}
+
+// counts returns for how many addresses this node stands in, by node that is away.
+func counts(standsIn map[netip.Addr]string) map[string]int {
+	out := map[string]int{}
+	for _, absent := range standsIn {
+		out[absent]++
+	}
+	return out
+}
+
+// leave gives up what this node announces and answers for: for a while, when its speaker is only being restarted, and
+// else for good.
 func (l *Loop) leave() {
 	l.setReady(errors.New("announce: this speaker is stopping"))
-	l.layer2.Quiesce()
-	l.ring.SetHealth(gossip.Health{Draining: true, Interfaces: interfaces(l.layer2.Interfaces())})
-	if len(l.announced) > 0 && len(l.ring.Members()) > 1 {
-		level.Info(l.logger).Log("msg", "handing over", "addresses", len(l.announced), "node", l.node)
-		time.Sleep(handOver)
+	msg := "handing over"
+	if restarts(l.cluster.node(l.node)) {
+		msg = "being restarted: keeps its addresses, others answer for it"
+		h := l.health
+		h.Restarting = true
+		l.say(h)
+	} else {
+		l.layer2.Quiesce()
+		l.say(gossip.Health{Draining: true, Interfaces: interfaces(l.layer2.Interfaces())})
 	}
-	withdraw := make([]netip.Addr, 0, len(l.announced))
-	for addr := range l.announced {
-		withdraw = append(withdraw, addr)
+	withdraw := slices.AppendSeq(slices.Collect(maps.Keys(l.announced)), maps.Keys(l.standsIn))
+	if len(withdraw) > 0 && len(l.ring.Members()) > 1 {
+		level.Info(l.logger).Log("msg", msg, "addresses", len(l.announced), "node", l.node)
+		time.Sleep(handOver)
 	}
 	slices.SortFunc(withdraw, netip.Addr.Compare)
 	l.layer2.Apply(nil, withdraw)
 	clear(l.announced)
+	clear(l.standsIn)
 }
 
 // interfaces are the driver's interfaces as the ring tells of them.
 func interfaces(in []layer2.Interface) []gossip.Interface {
 	var out []gossip.Interface
 	for _, i := range in {
-		out = append(out, gossip.Interface{Name: i.Name, ARP: i.ARP, NDP: i.NDP, Subnets: i.Subnets})
+		out = append(out, gossip.Interface{Name: i.Name, MAC: i.MAC, ARP: i.ARP, NDP: i.NDP, Subnets: i.Subnets})
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -89,7 +90,7 @@ func (d *fakeDriver) Interfaces() []layer2.Interface {
 	if d.down {
 		return nil
 	}
-	return []layer2.Interface{{Name: "eth0", ARP: true, NDP: true, Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}
+	return []layer2.Interface{{Name: "eth0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, ARP: true, NDP: true, Subnets: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}}
 }
 func (d *fakeDriver) Changed() <-chan struct{} { return d.changed }
 func (d *fakeDriver) Apply(announce map[netip.Addr]layer2.Scope, withdraw []netip.Addr) {
@@ -203,7 +204,7 @@ func TestTheLoop(t *testing.T) {
 		}
 		w.ring.become(nil)
 		w.announces("after", "192.0.2.100")
-		if h := w.ring.offered(); len(h.Interfaces) != 1 {
+		if h := w.ring.offered(); len(h.Interfaces) != 1 || h.Interfaces[0].MAC.String() != "02:00:00:00:00:01" {
 			t.Errorf("offers %v", h)
 		}
 		if err := w.loop.Ready(); err != nil {
@@ -261,7 +262,10 @@ func TestTheLoop(t *testing.T) {
 			t.Errorf("the driver was told %d times more", w.driver.applied-applied)
 		}
 	})
-	run("a node that stops hands over: quiet, answering, then silent", func(t *testing.T, w *world) {
+	run("a speaker that stops on a cordoned node hands over: quiet, answering, then silent", func(t *testing.T, w *world) {
+		cordoned := readyNode("n1", "192.0.2.11")
+		cordoned.Spec.Unschedulable = true
+		w.nodes.Modify(cordoned)
 		w.ring.become(nil, n2)
 		w.services.Add(shop.DeepCopy())
 		w.slices.Add(endpoints.DeepCopy())
@@ -280,6 +284,81 @@ func TestTheLoop(t *testing.T) {
 		synctest.Wait()
 		if w.driver.String() != "" {
 			t.Errorf("still announces %q", w.driver.String())
+		}
+	})
+	run("one that stops on a schedulable node is being restarted: it says so, answers, then is silent", func(t *testing.T, w *world) {
+		w.ring.become(nil, n2)
+		w.services.Add(shop.DeepCopy())
+		w.slices.Add(endpoints.DeepCopy())
+		w.announces("at first", "192.0.2.100")
+		before := w.ring.offered()
+		w.stop()
+		synctest.Wait()
+		if h := w.ring.offered(); h.Draining || !h.Restarting || h.Equal(before) || len(h.Interfaces) != 1 || w.driver.String() != "192.0.2.100" {
+			t.Fatalf("at once: says %+v, announces %q", h, w.driver.String())
+		}
+		time.Sleep(handOver - time.Millisecond)
+		synctest.Wait()
+		if w.driver.String() != "192.0.2.100" {
+			t.Fatalf("stopped answering too early")
+		}
+		time.Sleep(2 * time.Millisecond)
+		synctest.Wait()
+		if w.driver.String() != "" {
+			t.Errorf("still announces %q", w.driver.String())
+		}
+	})
+	run("one that stops before it offered anything offers nothing then either", func(t *testing.T, w *world) {
+		w.announces("before the ring is joined", "")
+		w.stop()
+		synctest.Wait()
+		if h := w.ring.offered(); !h.Equal(gossip.Health{Restarting: true}) {
+			t.Errorf("says %+v", h)
+		}
+	})
+	run("a node stands in for one that is away, until it is back or gone", func(t *testing.T, w *world) {
+		shop := lbService("shop", corev1.ServiceExternalTrafficPolicyLocal, "192.0.2.100")
+		w.services.Add(shop)
+		w.slices.Add(slice("shop-1", "shop", endpoint("n2", &yes, &yes))) // so that it is n2's
+		away := n2
+		away.Away = true
+		w.ring.become(nil, n2)
+		w.announces("n2 owns it", "")
+		w.ring.become(nil, away)
+		w.announces("n2 is away", "192.0.2.100")
+		if s := w.driver.announced[netip.MustParseAddr("192.0.2.100")]; len(s.Absent) != 1 || s.Absent[0].Name != "eth0" {
+			t.Errorf("it is announced in scope %+v", s)
+		}
+		w.ring.become(nil, n2)
+		w.announces("n2 is back", "")
+		w.ring.become(nil, away)
+		w.announces("n2 is away again", "192.0.2.100")
+		w.slices.Modify(slice("shop-1", "shop", endpoint("n1", &yes, &yes)))
+		w.announces("the endpoint is here now", "192.0.2.100")
+		if s := w.driver.announced[netip.MustParseAddr("192.0.2.100")]; len(s.Absent) != 0 {
+			t.Errorf("it is this node's, and is announced in scope %+v", s)
+		}
+		w.slices.Modify(slice("shop-1", "shop", endpoint("n2", &yes, &yes)))
+		w.announces("and there again", "192.0.2.100")
+		w.ring.become(nil)
+		w.announces("n2 is gone", "")
+	})
+	run("a stand-in that is restarted itself answers until another one had the time to", func(t *testing.T, w *world) {
+		w.services.Add(lbService("shop", corev1.ServiceExternalTrafficPolicyLocal, "192.0.2.100"))
+		w.slices.Add(slice("shop-1", "shop", endpoint("n2", &yes, &yes)))
+		away := n2
+		away.Away = true
+		w.ring.become(nil, away)
+		w.announces("standing in", "192.0.2.100")
+		w.stop()
+		synctest.Wait()
+		if w.driver.String() != "192.0.2.100" {
+			t.Fatal("it stopped answering at once")
+		}
+		time.Sleep(handOver)
+		synctest.Wait()
+		if w.driver.String() != "" {
+			t.Errorf("still answers for %q", w.driver.String())
 		}
 	})
 	run("a node whose interface is back looks for its peers before it takes an address", func(t *testing.T, w *world) {

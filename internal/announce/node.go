@@ -37,6 +37,12 @@ func nodeOf(n *corev1.Node) node {
 	return out
 }
 
+// restarts tells whether a speaker that is told to stop on this Node is to be expected back soon, on a node that goes on
+// to forward meanwhile. On one that is being emptied, deleted or shut down, or that nothing is known of, it is not.
+func restarts(n *corev1.Node) bool {
+	return n != nil && n.DeletionTimestamp == nil && !n.Spec.Unschedulable && !nodeOf(n).notReady
+}
+
 func (n node) equal(o node) bool {
 	return n.excluded == o.excluded && n.notReady == o.notReady && n.networkUnavailable == o.networkUnavailable &&
 		maps.Equal(n.labels, o.labels)

@@ -51,6 +51,31 @@ func TestWhatANodeObjectSays(t *testing.T) {
 	}
 }
 
+func TestWhenASpeakerThatStopsIsBeingRestarted(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(*corev1.Node)
+		want   bool
+	}{
+		{"on a Ready node", func(*corev1.Node) {}, true},
+		{"not on a cordoned one", func(n *corev1.Node) { n.Spec.Unschedulable = true }, false},
+		{"not on one that is being deleted", func(n *corev1.Node) { n.DeletionTimestamp = &metav1.Time{} }, false},
+		{"not on one that shuts down", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse }, false},
+		{"not on one whose kubelet is silent", func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionUnknown }, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			n := readyNode("n1")
+			tc.change(n)
+			if got := restarts(n); got != tc.want {
+				t.Errorf("got %t, want %t", got, tc.want)
+			}
+		})
+	}
+	if restarts(nil) {
+		t.Error("a node that nothing is known of counts as one that goes on")
+	}
+}
+
 func TestWhereTheRingMeets(t *testing.T) {
 	dual := readyNode("n1", "192.0.2.11", "2001:db8::11")
 	for _, tc := range []struct {

@@ -23,13 +23,16 @@ type Decision struct {
 	Owner string
 	// Reason is why this node is not the owner; Fit when it is.
 	Reason election.Reason
-	// Scope is where this node announces the address; the zero Scope when it does not own it.
+	// StandIn is the node that answers in the owner's place, and with its MAC, while the owner is away; empty when it is not
+	// or nobody can.
+	StandIn string
+	// Scope is where this node announces the address, or answers as the stand-in; the zero Scope when it does neither.
 	Scope layer2.Scope
 }
 
 func (d Decision) equal(o Decision) bool {
-	return d.Addr == o.Addr && d.Owner == o.Owner && d.Reason == o.Reason && d.Scope.BySubnet == o.Scope.BySubnet &&
-		slices.Equal(d.Scope.Interfaces, o.Scope.Interfaces) && slices.Equal(d.Services, o.Services)
+	return d.Addr == o.Addr && d.Owner == o.Owner && d.Reason == o.Reason && d.StandIn == o.StandIn &&
+		d.Scope.Equal(o.Scope) && slices.Equal(d.Services, o.Services)
 }
 
 // planner holds the Plan, which is a pure function of what it was told last: the configuration, the Services with
@@ -39,7 +42,7 @@ type planner struct {
 	self    string
 	config  *config.Config
 	nodes   map[string]node
-	members map[string]gossip.Health
+	members map[string]gossip.Member
 
 	services  map[types.NamespacedName]contribution
 	holders   map[netip.Addr][]types.NamespacedName // sorted
@@ -61,7 +64,7 @@ func newPlanner(self string) *planner {
 		self:      self,
 		config:    &config.Config{},
 		nodes:     map[string]node{},
-		members:   map[string]gossip.Health{},
+		members:   map[string]gossip.Member{},
 		services:  map[types.NamespacedName]contribution{},
 		holders:   map[netip.Addr][]types.NamespacedName{},
 		decisions: map[netip.Addr]Decision{},
@@ -84,11 +87,11 @@ func (p *planner) setNodes(nodes map[string]node) {
 }
 
 func (p *planner) setMembers(members []gossip.Member) {
-	next := make(map[string]gossip.Health, len(members))
+	next := make(map[string]gossip.Member, len(members))
 	for _, m := range members {
-		next[m.Node] = m.Health
+		next[m.Node] = m
 	}
-	if maps.EqualFunc(p.members, next, gossip.Health.Equal) {
+	if maps.EqualFunc(p.members, next, func(x, y gossip.Member) bool { return x.Away == y.Away && x.Health.Equal(y.Health) }) {
 		return
 	}
 	p.members = next
@@ -169,17 +172,42 @@ func (p *planner) decide(addr netip.Addr) Decision {
 		candidates[i].Endpoint = slices.ContainsFunc(d.Services, func(k types.NamespacedName) bool { return p.services[k].servedBy(f.candidate.Node) })
 	}
 	d.Owner, _ = election.Owner(addr, candidates)
+	var absent []layer2.Absent
+	if standIn, ok := election.StandIn(addr, candidates); ok {
+		if absent = absentInterfaces(facts, d.Owner, addr); len(absent) > 0 {
+			d.StandIn = standIn
+		}
+	}
 	d.Reason = election.NotAlive
 	for i, v := range election.Explain(addr, candidates) {
 		if v.Node != p.self {
 			continue
 		}
 		d.Reason = v.Reason
-		if d.Owner == p.self {
+		switch p.self {
+		case d.Owner:
 			d.Scope = facts[i].scope
+		case d.StandIn:
+			d.Scope = facts[i].scope
+			d.Scope.Absent = absent
 		}
 	}
 	return d
+}
+
+// absentInterfaces returns the interfaces on which a node announces an address, for a stand-in.
+func absentInterfaces(facts []fact, node string, addr netip.Addr) (out []layer2.Absent) {
+	for _, f := range facts {
+		if f.candidate.Node != node {
+			continue
+		}
+		for _, i := range f.interfaces {
+			if i.MAC != nil && f.scope.Includes(i, addr) {
+				out = append(out, layer2.Absent{Name: i.Name, MAC: i.MAC})
+			}
+		}
+	}
+	return out
 }
 
 // poolOf returns the name of the pool that an address is of. One that lies outside of all pools is of the pool that
@@ -216,20 +244,21 @@ func (p *planner) factsOf(pool string) []fact {
 	out := make([]fact, 0, len(names))
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		n, known := p.nodes[name]
-		health, alive := p.members[name]
+		member, alive := p.members[name]
 		f := fact{candidate: election.Candidate{
 			Node:               name,
 			Alive:              alive,
 			Excluded:           n.excluded,
 			NetworkUnavailable: n.networkUnavailable,
 			NotReady:           n.notReady,
-			Draining:           health.Draining,
+			Draining:           member.Health.Draining,
+			Away:               member.Away,
 		}}
 		if pool != "" && known {
 			f.scope, f.candidate.Selected = p.scope(pool, n)
 		}
-		for _, i := range health.Interfaces {
-			f.interfaces = append(f.interfaces, layer2.Interface{Name: i.Name, ARP: i.ARP, NDP: i.NDP, Subnets: i.Subnets})
+		for _, i := range member.Health.Interfaces {
+			f.interfaces = append(f.interfaces, layer2.Interface{Name: i.Name, MAC: i.MAC, ARP: i.ARP, NDP: i.NDP, Subnets: i.Subnets})
 		}
 		out = append(out, f)
 	}

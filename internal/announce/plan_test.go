@@ -2,6 +2,7 @@ package announce
 
 import (
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -35,7 +36,7 @@ func mustConfig(t interface{ Fatalf(string, ...any) }, pools []*v1beta1.IPAddres
 }
 
 func on(name string, subnets ...string) gossip.Interface {
-	i := gossip.Interface{Name: name, ARP: true, NDP: true}
+	i := gossip.Interface{Name: name, MAC: net.HardwareAddr{2, 0, 0, 0, 0, name[len(name)-1]}, ARP: true, NDP: true}
 	for _, s := range subnets {
 		i.Subnets = append(i.Subnets, netip.MustParsePrefix(s))
 	}
@@ -250,6 +251,7 @@ func TestThePlanIsAFunctionOfTheLastState(t *testing.T) {
 					if rapid.Bool().Draw(t, n) {
 						m := alive(n, on(rapid.SampledFrom([]string{"eth0", "eth1"}).Draw(t, "if"), "192.0.2.0/24"))
 						m.Health.Draining = rapid.Bool().Draw(t, "draining")
+						m.Away = rapid.Bool().Draw(t, "away")
 						members = append(members, m)
 					}
 				}

@@ -8,6 +8,7 @@ package election
 
 import (
 	"net/netip"
+	"slices"
 )
 
 // Candidate is what is known of one node in its relation to one address. The zero value is a node that may own
@@ -33,6 +34,9 @@ type Candidate struct {
 	NotReady bool
 	// Draining: the node's speaker asked to be relieved of its addresses.
 	Draining bool
+	// Away: the node's speaker is being restarted and may not answer. It costs the node nothing in the election, since
+	// its service path goes on and knows the connections; who answers in its place is told by [StandIn].
+	Away bool
 }
 
 // Reason names why a candidate does not own an address. It is part of what users see and stays the same between
@@ -113,6 +117,24 @@ func Owner(addr netip.Addr, candidates []Candidate) (node string, ok bool) {
 		return "", false
 	}
 	return candidates[best].Node, true
+}
+
+// StandIn returns the node that answers for addr with the MAC of its owner while that is away, and false when the owner
+// is not away or nobody else could. It is the one that would own the address without those that are away. It needs no
+// endpoint: the traffic goes to the owner.
+func StandIn(addr netip.Addr, candidates []Candidate) (node string, ok bool) {
+	owner, ok := Owner(addr, candidates)
+	if !ok || !slices.ContainsFunc(candidates, func(c Candidate) bool { return c.Node == owner && c.Away }) {
+		return "", false
+	}
+	var present []Candidate
+	for _, c := range candidates {
+		if !c.Away {
+			c.Endpoint = true
+			present = append(present, c)
+		}
+	}
+	return Owner(addr, present)
 }
 
 // before reports whether a comes before b. Names settle the tie of two equal ranks, so that the order is total.

@@ -113,6 +113,56 @@ func TestTheLoserOfAnElectionIsOutranked(t *testing.T) {
 	}
 }
 
+func TestWhoStandsIn(t *testing.T) {
+	addr := netip.MustParseAddr("192.0.2.7")
+	away := func(c *Candidate) { c.Away = true }
+	// b is draining, so that it owns nothing while another is there, whatever the ranks are.
+	draining := with("b", func(c *Candidate) { c.Draining = true })
+	for _, tc := range []struct {
+		name           string
+		candidates     []Candidate
+		owner, standIn string
+	}{
+		{"nobody, without an owner", nil, "", ""},
+		{"nobody, for one that is there", []Candidate{fit("a"), draining}, "a", ""},
+		{"nobody, when none is left", []Candidate{with("a", away)}, "a", ""},
+		{"nobody, when the others are away too", []Candidate{with("a", away), with("b", func(c *Candidate) { c.Away, c.Draining = true, true })}, "a", ""},
+		{"one that is there", []Candidate{with("a", away), draining}, "a", "b"},
+		{"one without an endpoint", []Candidate{with("a", away), with("b", func(c *Candidate) { c.Endpoint = false })}, "a", "b"},
+		{"none that has no interface there", []Candidate{with("a", away), with("b", func(c *Candidate) { c.Reachable = false })}, "a", ""},
+		{"none that is dead", []Candidate{with("a", away), with("b", func(c *Candidate) { c.Alive = false })}, "a", ""},
+		{"the best of them", []Candidate{draining, with("a", away), with("c", func(c *Candidate) { c.NotReady = true })}, "a", "c"},
+		{"nobody, for one that is away and does not own the address", []Candidate{fit("a"), with("b", func(c *Candidate) { c.Away, c.Draining = true, true })}, "a", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			owner, _ := Owner(addr, tc.candidates)
+			standIn, ok := StandIn(addr, tc.candidates)
+			if owner != tc.owner || standIn != tc.standIn || ok != (tc.standIn != "") {
+				t.Errorf("%q stands in for %q, want %q for %q", standIn, owner, tc.standIn, tc.owner)
+			}
+		})
+	}
+}
+
+// Going away and coming back moves nothing.
+func TestAnAbsenceMovesNoAddress(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		addr := genAddr().Draw(t, "addr")
+		cs := rapid.SliceOfNDistinct(genCandidate(), 1, 12, func(c Candidate) string { return c.Node }).Draw(t, "candidates")
+		before, _ := Owner(addr, cs)
+		i := rapid.IntRange(0, len(cs)-1).Draw(t, "away")
+		cs[i].Away = true
+		after, _ := Owner(addr, cs)
+		standIn, ok := StandIn(addr, cs)
+		if before != after {
+			t.Fatalf("the address moved from %q to %q", before, after)
+		}
+		if ok && (cs[i].Node != after || standIn == after) {
+			t.Fatalf("%q is away, %q owns the address and %q stands in", cs[i].Node, after, standIn)
+		}
+	})
+}
+
 func TestTheOrderOfCandidatesDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		addr := genAddr().Draw(t, "addr")
