@@ -59,7 +59,7 @@ func run(ctx context.Context) error {
 	}
 	level.Info(logger).Log("msg", "speaker starts", "node", *node, "version", cmdline.Version(), "commit", cmdline.Commit())
 
-	// What the speaker runs on outlives ctx: the addresses are handed over after the signal. It ends early when the
+	// What the speaker runs on outlives ctx: peers take over or stand in after the signal. It ends early when the
 	// probes cannot be served.
 	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup

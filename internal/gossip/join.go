@@ -116,15 +116,17 @@ func (r *Ring) awaitMember(node string) {
 	}
 }
 
-// tried records the outcome of a call. A peer that does not answer is logged once, until it has been a member.
+// tried records the outcome of a call. A peer that does not answer is logged once, until it has been a member; one that is
+// away is expected not to.
 func (r *Ring) tried(p Peer, err error) {
 	if err == nil {
 		return
 	}
 	r.metrics.joinFailures.Inc()
 	r.mu.Lock()
-	known := r.absent[p.Node]
-	r.absent[p.Node] = true
+	_, away := r.away[p.Node]
+	known := away || r.absent[p.Node]
+	r.absent[p.Node] = !away
 	r.mu.Unlock()
 	if !known {
 		level.Warn(r.logger).Log("msg", "peer cannot be joined; trying again until it can", "peer", p.Node, "addr", p.Addr, "err", err)
