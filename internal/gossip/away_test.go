@@ -1,9 +1,11 @@
 package gossip
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,7 +99,7 @@ func TestAnAbsence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := New(Config{Node: "n1", RestartGrace: grace}, log.NewNopLogger(), prometheus.NewRegistry())
+				r := New(Config{Node: "n1", RestartGrace: grace, present: always}, log.NewNopLogger(), prometheus.NewRegistry())
 				defer r.endAbsences()
 				last := "gone"
 				for _, s := range story {
@@ -143,7 +145,8 @@ func TestAMemberIsNotAwayForItself(t *testing.T) {
 
 func TestTheGraceHasADefault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New(Config{Node: "n1"}, log.NewNopLogger(), prometheus.NewRegistry())
+		r := New(Config{Node: "n1", present: always}, log.NewNopLogger(), prometheus.NewRegistry())
+		defer r.endAbsences()
 		says(r, "n2", Health{Restarting: true, Interfaces: eth0})
 		leaves(r, "n2")
 		time.Sleep(DefaultRestartGrace - time.Millisecond)
@@ -157,4 +160,49 @@ func TestTheGraceHasADefault(t *testing.T) {
 			t.Errorf("after it: %+v", ms)
 		}
 	})
+}
+
+// always is a look at nodes that are all there.
+func always(context.Context, netip.AddrPort) bool { return true }
+
+func TestANodeThatIsGoneIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var gone atomic.Bool
+		r := New(Config{Node: "n1", present: func(context.Context, netip.AddrPort) bool { return !gone.Load() }}, log.NewNopLogger(), prometheus.NewRegistry())
+		defer r.endAbsences()
+		says(r, "n2", Health{Restarting: true, Interfaces: eth0})
+		leaves(r, "n2")
+		time.Sleep(10*time.Second + lookInterval/2)
+		gone.Store(true)
+		time.Sleep((lookMisses - 1) * lookInterval)
+		synctest.Wait()
+		if ms := r.Members(); len(ms) != 1 || !ms[0].Away {
+			t.Errorf("before the last look: %+v", ms)
+		}
+		time.Sleep(lookInterval)
+		synctest.Wait()
+		if ms := r.Members(); len(ms) != 0 {
+			t.Errorf("after it: %+v", ms)
+		}
+	})
+}
+
+func TestANodeIsThereWhetherItsSpeakerListensOrNot(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.MustParseAddrPort(l.Addr().String())
+	if !present(t.Context(), addr) {
+		t.Error("with its speaker it is not")
+	}
+	l.Close()
+	if !present(t.Context(), addr) {
+		t.Error("without its speaker it is not")
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if present(ended, addr) {
+		t.Error("it is, though nothing was heard of it")
+	}
 }

@@ -44,6 +44,8 @@ type Config struct {
 
 	// transport replaces UDP and TCP; it returns the port it listens on.
 	transport func() (memberlist.Transport, int, error)
+	// present replaces the look for a node on the network.
+	present func(context.Context, netip.AddrPort) bool
 }
 
 // Peer is a member that the ring should have.
@@ -89,6 +91,9 @@ type Ring struct {
 // New makes a member that does not take part until it runs.
 func New(cfg Config, logger log.Logger, reg prometheus.Registerer) *Ring {
 	cfg.RestartGrace = cmp.Or(cfg.RestartGrace, DefaultRestartGrace)
+	if cfg.present == nil {
+		cfg.present = present
+	}
 	return &Ring{
 		cfg:           cfg,
 		logger:        logger,
