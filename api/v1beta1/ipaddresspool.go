@@ -35,6 +35,10 @@ type IPAddressPoolSpec struct {
 	// +kubebuilder:validation:MaxItems=1024
 	// +kubebuilder:validation:items:MinLength=2
 	// +kubebuilder:validation:items:MaxLength=96
+	// +kubebuilder:validation:items:XValidation:rule=`isCIDR(self.trim()) || self.matches('^[^-]+-[^-]+$') && isIP(self.split('-')[0].trim()) && isIP(self.split('-')[1].trim())`,message="write a prefix such as 192.0.2.0/24 or a range such as 192.0.2.10-192.0.2.20, without zone and not IPv4-mapped"
+	// +kubebuilder:validation:items:XValidation:rule=`!isCIDR(self.trim()) || cidr(self.trim()) == cidr(self.trim()).masked()`,message="the prefix has bits set beyond its length: clear them, or write a range"
+	// +kubebuilder:validation:items:XValidation:rule=`self.matches('^[^-:]*(-[^-:]*)?$') || self.matches('^[^-]*:[^-]*(-[^-]*:[^-]*)?$')`,message="the range mixes IPv4 and IPv6: write one range for each"
+	// +kubebuilder:validation:items:XValidation:rule=`isCIDR(self.trim()) ? cidr(self.trim()).ip().isGlobalUnicast() : !isIP(self.split('-')[0].trim()) || ip(self.split('-')[0].trim()).isGlobalUnicast()`,message="no Service can have unspecified, loopback, link-local, multicast or broadcast addresses: leave them out"
 	// +listType=set
 	Addresses []string `json:"addresses"`
 
@@ -45,6 +49,9 @@ type IPAddressPoolSpec struct {
 	// +kubebuilder:validation:MaxItems=1024
 	// +kubebuilder:validation:items:MinLength=2
 	// +kubebuilder:validation:items:MaxLength=96
+	// +kubebuilder:validation:items:XValidation:rule=`isIP(self.trim()) || isCIDR(self.trim()) || self.matches('^[^-]+-[^-]+$') && isIP(self.split('-')[0].trim()) && isIP(self.split('-')[1].trim())`,message="write an address, a prefix such as 192.0.2.0/24 or a range such as 192.0.2.10-192.0.2.20, without zone and not IPv4-mapped"
+	// +kubebuilder:validation:items:XValidation:rule=`!isCIDR(self.trim()) || cidr(self.trim()) == cidr(self.trim()).masked()`,message="the prefix has bits set beyond its length: clear them, or write a range"
+	// +kubebuilder:validation:items:XValidation:rule=`self.matches('^[^-:]*(-[^-:]*)?$') || self.matches('^[^-]*:[^-]*(-[^-]*:[^-]*)?$')`,message="the range mixes IPv4 and IPv6: write one range for each"
 	// +listType=set
 	// +optional
 	Exclude []string `json:"exclude,omitempty"`

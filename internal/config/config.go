@@ -20,37 +20,59 @@ import (
 // Resources are the configuration objects as they were read, no two of a kind with one name. New does not change
 // them.
 type Resources struct {
-	Pools            []*v1beta1.IPAddressPool
-	L2Advertisements []*v1beta1.L2Advertisement
+	Pools             []*v1beta1.IPAddressPool
+	L2Advertisements  []*v1beta1.L2Advertisement
+	BGPAdvertisements []*v1beta1.BGPAdvertisement
+	BGPPeers          []*v1beta1.BGPPeer
+	BFDProfiles       []*v1beta1.BFDProfile
+	Communities       []*v1beta1.Community
 }
 
 // Config is what is in force: the objects without a fault, each list sorted by name. It is never changed after New.
 type Config struct {
-	Pools            []Pool
-	L2Advertisements []L2Advertisement
+	Pools             []Pool
+	L2Advertisements  []L2Advertisement
+	BGPAdvertisements []BGPAdvertisement
+	BGPPeers          []BGPPeer
+	BFDProfiles       []BFDProfile
 
 	ranges []ownedRange // of all pools, sorted
 }
 
 // New judges the resources.
 func New(r Resources) (*Config, []Problem) {
-	var b builder
+	b := builder{aliases: map[string]alias{}}
 	for _, p := range oldestFirst(r.Pools) {
 		b.pool(p)
 	}
-	slices.SortFunc(b.config.Pools, func(x, y Pool) int { return cmp.Compare(x.Name, y.Name) })
+	sortByName(b.config.Pools, func(p Pool) string { return p.Name })
 	b.config.index()
 	for _, a := range oldestFirst(r.L2Advertisements) {
 		b.l2Advertisement(a)
 	}
-	slices.SortFunc(b.config.L2Advertisements, func(x, y L2Advertisement) int { return cmp.Compare(x.Name, y.Name) })
+	sortByName(b.config.L2Advertisements, func(a L2Advertisement) string { return a.Name })
+	for _, p := range oldestFirst(r.BFDProfiles) {
+		b.bfdProfile(p)
+	}
+	sortByName(b.config.BFDProfiles, func(p BFDProfile) string { return p.Name })
+	for _, p := range oldestFirst(r.BGPPeers) {
+		b.bgpPeer(p)
+	}
+	sortByName(b.config.BGPPeers, func(p BGPPeer) string { return p.Name })
+	for _, c := range oldestFirst(r.Communities) {
+		b.community(c)
+	}
+	for _, a := range oldestFirst(r.BGPAdvertisements) {
+		b.bgpAdvertisement(a)
+	}
+	sortByName(b.config.BGPAdvertisements, func(a BGPAdvertisement) string { return a.Name })
 	sortProblems(b.problems)
 	return &b.config, b.problems
 }
 
 // Pool returns the pool of this name.
 func (c *Config) Pool(name string) (Pool, bool) {
-	i, ok := slices.BinarySearchFunc(c.Pools, name, func(p Pool, n string) int { return cmp.Compare(p.Name, n) })
+	i, ok := find(c.Pools, name, func(p Pool) string { return p.Name })
 	if !ok {
 		return Pool{}, false
 	}
@@ -70,7 +92,8 @@ func (c *Config) PoolOf(a netip.Addr) (Pool, bool) {
 type builder struct {
 	config   Config
 	problems []Problem
-	taken    []ownedRange // by the pools accepted so far, sorted
+	taken    []ownedRange     // by the pools accepted so far, sorted
+	aliases  map[string]alias // the names of communities
 }
 
 func (b *builder) judge(kind string, o metav1.Object) *verdict {
@@ -84,6 +107,15 @@ func oldestFirst[T metav1.Object](in []T) []T {
 		return cmp.Or(x.GetCreationTimestamp().Compare(y.GetCreationTimestamp().Time), cmp.Compare(x.GetName(), y.GetName()))
 	})
 	return out
+}
+
+// find searches a list that is sorted by name.
+func find[T any](list []T, wanted string, name func(T) string) (int, bool) {
+	return slices.BinarySearchFunc(list, wanted, func(x T, n string) int { return cmp.Compare(name(x), n) })
+}
+
+func sortByName[T any](list []T, name func(T) string) {
+	slices.SortFunc(list, func(x, y T) int { return cmp.Compare(name(x), name(y)) })
 }
 
 // sorted returns a sorted copy, nil for an empty list.

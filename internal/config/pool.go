@@ -116,7 +116,7 @@ func (b *builder) addresses(v *verdict, p *v1beta1.IPAddressPool, out *Pool) []n
 			continue
 		}
 		if older := b.overlapping(r, exclude); len(older) > 0 {
-			v.refuse(field, ReasonOverlap, "%s overlaps with %s: remove the addresses from one of the two", entry, listOlder(older))
+			v.refuse(field, ReasonOverlap, "%s overlaps with older pools, which keep these addresses (%s): remove them from one of the two", entry, few(older))
 		}
 		all.AddRange(r)
 	}
@@ -149,16 +149,13 @@ func (b *builder) overlapping(r netipx.IPRange, exclude *netipx.IPSet) []string 
 	return slices.Compact(names)
 }
 
-// listOlder names pools, but not thousands of them.
-func listOlder(names []string) string {
+// few lists names, but not thousands of them.
+func few(names []string) string {
 	const most = 3
-	if len(names) == 1 {
-		return fmt.Sprintf("the older pool %s, which keeps these addresses", names[0])
-	}
 	if more := len(names) - most; more > 0 {
 		names = append(slices.Clone(names[:most]), fmt.Sprintf("%d more", more))
 	}
-	return fmt.Sprintf("the older pools %s, which keep these addresses", strings.Join(names, ", "))
+	return strings.Join(names, ", ")
 }
 
 // allocation reads which Services a pool is for.

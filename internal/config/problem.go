@@ -42,6 +42,7 @@ const (
 	ReasonBFDProfileNotFound  = "BFDProfileNotFound"
 	ReasonCommunityNotFound   = "CommunityNotFound"
 	ReasonAggregateBeyondPool = "AggregateBeyondPool"
+	ReasonNodeValueInvalid    = "NodeValueInvalid" // of what a BGPPeer reads from a Node
 )
 
 // Problem is one fault of one object, in words that its author can act on.

@@ -30,19 +30,31 @@ func (v *verdict) selectors(field string, in []metav1.LabelSelector, leftOut str
 	v.notEmpty(field, in != nil && len(in) == 0, leftOut)
 	var out selectors
 	for i := range in {
-		s, err := metav1.LabelSelectorAsSelector(&in[i])
-		if err != nil {
-			v.refuse(fmt.Sprintf("%s[%d]", field, i), ReasonInvalidSelector, "%v", err)
-			continue
+		if one, ok := v.selector(fmt.Sprintf("%s[%d]", field, i), &in[i]); ok {
+			out = append(out, one)
 		}
-		out = append(out, s)
 	}
 	return out
+}
+
+func (v *verdict) selector(field string, in *metav1.LabelSelector) (labels.Selector, bool) {
+	s, err := metav1.LabelSelectorAsSelector(in)
+	if err != nil {
+		v.refuse(field, ReasonInvalidSelector, "%v", err)
+	}
+	return s, err == nil
 }
 
 // notEmpty refuses a list that is there and has no entry: nobody can say whether it means all or none.
 func (v *verdict) notEmpty(field string, empty bool, leftOut string) {
 	if empty {
 		v.refuse(field, ReasonInvalidValue, "the list is empty: leave it out %s, or give it an entry", leftOut)
+	}
+}
+
+// within refuses a number out of its bounds.
+func (v *verdict) within(field string, n, least, most int64) {
+	if n < least || n > most {
+		v.refuse(field, ReasonInvalidValue, "%d is out of bounds: write a number from %d to %d", n, least, most)
 	}
 }
