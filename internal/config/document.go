@@ -52,11 +52,8 @@ func (d document) read() (tree *yaml.Node, faults []fault) {
 		}
 		return nil, []fault{d.syntax(err)}
 	}
-	switch err := decoder.Decode(&more); {
-	case err == nil:
-		return nil, []fault{{d.line + more.Line - 1, "a second document begins: put a line --- before it"}}
-	case !errors.Is(err, io.EOF):
-		return nil, []fault{d.syntax(err)}
+	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
+		return nil, []fault{{d.line, "there is more text after the end of the document: put a line --- before it"}}
 	}
 	if len(doc.Content) != 1 || doc.Content[0].Tag == "!!null" {
 		return nil, nil
