@@ -82,6 +82,7 @@ type IPAddressPoolSpec struct {
 	// out, there is no limit.
 	//
 	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=2147483647
 	// +optional
 	NamespaceQuota *int32 `json:"namespaceQuota,omitempty"`
 }
@@ -93,6 +94,7 @@ type ServiceAllocation struct {
 	// priority: of several pools that could serve a Service the one with the lowest number goes first. 0 goes last.
 	//
 	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2147483647
 	// +optional
 	Priority int32 `json:"priority,omitempty"`
 

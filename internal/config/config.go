@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"heraldlb.io/herald/api/v1beta1"
 )
@@ -36,12 +37,13 @@ type Config struct {
 	BGPPeers          []BGPPeer
 	BFDProfiles       []BFDProfile
 
-	ranges []ownedRange // of all pools, sorted
+	ranges  []ownedRange          // of all pools, sorted
+	refused map[string]labels.Set // the pools that are not in force, with their labels
 }
 
 // New judges the resources.
 func New(r Resources) (*Config, []Problem) {
-	b := builder{aliases: map[string]alias{}}
+	b := builder{config: Config{refused: map[string]labels.Set{}}, aliases: map[string]alias{}}
 	for _, p := range oldestFirst(r.Pools) {
 		b.pool(p)
 	}
@@ -77,6 +79,14 @@ func (c *Config) Pool(name string) (Pool, bool) {
 		return Pool{}, false
 	}
 	return c.Pools[i], true
+}
+
+// HasPool tells whether there is a pool of this name, in force or not: a mistake in an edit of a pool takes nothing
+// from those who have addresses of it.
+func (c *Config) HasPool(name string) bool {
+	_, refused := c.refused[name]
+	_, ok := c.Pool(name)
+	return ok || refused
 }
 
 // PoolOf returns the pool that an address belongs to. Pools do not overlap, so there is one at most.

@@ -82,6 +82,7 @@ func (b *builder) pool(p *v1beta1.IPAddressPool) {
 		v.allocation(*a, &out)
 	}
 	if v.refused {
+		b.config.refused[p.Name] = p.Labels
 		return
 	}
 	b.config.Pools = append(b.config.Pools, out)

@@ -85,6 +85,21 @@ func TestWhatAPoolExcludesIsNotItsOwn(t *testing.T) {
 	}
 }
 
+func TestAPoolThatIsRefusedIsStillThere(t *testing.T) {
+	bad := pool("bad", 0, "junk")
+	bad.Labels = map[string]string{"site": "a"}
+	cfg, _ := New(Resources{
+		Pools:            []*v1beta1.IPAddressPool{bad, pool("lan", 0, "192.0.2.0/24")},
+		L2Advertisements: []*v1beta1.L2Advertisement{advertisement("a", v1beta1.L2AdvertisementSpec{IPAddressPoolSelectors: matching("site", "a")})},
+	})
+	if !cfg.HasPool("bad") || !cfg.HasPool("lan") || cfg.HasPool("other") {
+		t.Errorf("bad: %v, lan: %v, other: %v", cfg.HasPool("bad"), cfg.HasPool("lan"), cfg.HasPool("other"))
+	}
+	if a := cfg.L2Advertisements[0]; !a.SelectsPool("bad") || a.SelectsPool("lan") {
+		t.Errorf("pools announced: %q", a.Pools)
+	}
+}
+
 func TestWhatAPoolMayNotAsk(t *testing.T) {
 	number := func(n int32) *int32 { return &n }
 	for _, c := range []struct {

@@ -65,6 +65,11 @@ func (b *builder) pools(v *verdict, names []string, in []metav1.LabelSelector) [
 				"no IPAddressPool in force has labels that match %s: label one, or change the selector", s)
 		}
 	}
+	for name, set := range b.config.refused {
+		if selecting.match(set) {
+			pools = append(pools, name) // for those who have addresses of it
+		}
+	}
 	if pools == nil {
 		return []string{}
 	}
