@@ -94,66 +94,92 @@ func (b *builder) bgpAdvertisement(a *v1beta1.BGPAdvertisement) {
 			v.unresolved(fmt.Sprintf("spec.peers[%d]", i), ReasonPeerNotFound, "no BGPPeer %s is in force: create it, or see its condition Accepted", name)
 		}
 	}
-	b.fit(v, &out)
+	pools := b.fit(v, &out)
 	var clashing []string
-	for _, older := range b.config.BGPAdvertisements {
-		if b.clash(older, out) {
+	for i, older := range b.config.BGPAdvertisements {
+		if clash(older, out) && b.announced[i].shares(pools, older, out) {
 			clashing = append(clashing, older.Name)
 		}
 	}
 	if len(clashing) > 0 {
 		v.refuse("spec", ReasonConflict, "older advertisements announce the same prefixes to the same peers with another localPref, med or asPathPrepend (%s): "+
 			"make them equal, or select different pools, peers, nodes or Services", few(clashing))
+		return
 	}
-	if !v.refused {
-		b.config.BGPAdvertisements = append(b.config.BGPAdvertisements, out)
-	}
+	b.config.BGPAdvertisements = append(b.config.BGPAdvertisements, out)
+	b.announced = append(b.announced, pools)
 }
 
-// fit finds the pools that an aggregate would go beyond: it would draw traffic for addresses of others.
-func (b *builder) fit(v *verdict, a *BGPAdvertisement) {
-	for _, p := range b.config.Pools {
-		if !a.Selection.SelectsPool(p.Name) {
-			continue
-		}
-		i := slices.IndexFunc(p.block.Ranges(), func(r netipx.IPRange) bool {
-			return netipx.RangeOfPrefix(a.Prefix(r.From())).From() != r.From() || netipx.RangeOfPrefix(a.Prefix(r.To())).To() != r.To()
-		})
-		if i < 0 {
-			continue
-		}
-		r := p.block.Ranges()[i]
-		field, outer := "spec.aggregationLength", a.Prefix(r.From())
-		if r.From().Is6() {
-			field = "spec.aggregationLengthV6"
-		}
-		if outer.Addr() == r.From() && netipx.RangeOfPrefix(outer).To().Compare(r.To()) <= 0 {
-			outer = a.Prefix(r.To())
-		}
-		a.beyond = append(a.beyond, p.Name) // sorted, as the pools are
-		v.unresolved(field, ReasonAggregateBeyondPool, "pool %s is not announced: %v is not all within its addresses (%v): write a greater length, or give the pool whole prefixes of this length", p.Name, outer, r)
-	}
+// announced are the pools that an advertisement announces, those with IPv4 and those with IPv6 addresses, as sets of
+// bits by their place in the Config.
+type announced struct{ v4, v6 []uint64 }
+
+// shares tells whether two advertisements announce a prefix in common.
+func (a announced) shares(b announced, of, and BGPAdvertisement) bool {
+	return of.AggregationLength == and.AggregationLength && intersect(a.v4, b.v4) ||
+		of.AggregationLengthV6 == and.AggregationLengthV6 && intersect(a.v6, b.v6)
 }
 
-// clash tells whether two advertisements certainly announce one prefix to one peer with different attributes.
-func (b *builder) clash(x, y BGPAdvertisement) bool {
-	if x.equal(y.Attributes) || !meet(x.nodes, y.nodes) || !meet(x.services, y.services) {
-		return false
-	}
-	if x.Peers != nil && y.Peers != nil && !slices.ContainsFunc(x.Peers, y.SelectsPeer) {
-		return false
-	}
-	for _, p := range b.config.Pools {
-		if !x.SelectsPool(p.Name) || !y.SelectsPool(p.Name) {
-			continue
-		}
-		for _, r := range p.Addresses.Ranges() {
-			if x.Prefix(r.From()) == y.Prefix(r.From()) {
-				return true
-			}
+func intersect(x, y []uint64) bool {
+	for i, word := range x {
+		if word&y[i] != 0 {
+			return true
 		}
 	}
 	return false
+}
+
+// fit returns the pools that are announced. An aggregate that goes beyond its pool would draw traffic for addresses
+// of others, so such a pool is not.
+func (b *builder) fit(v *verdict, a *BGPAdvertisement) announced {
+	words := (len(b.config.Pools) + 63) / 64
+	pools := announced{make([]uint64, words), make([]uint64, words)}
+	for i, p := range b.config.Pools {
+		if !a.Selection.SelectsPool(p.Name) {
+			continue
+		}
+		if field, outer, block := a.beyondBlock(p); field != "" {
+			a.beyond = append(a.beyond, p.Name) // sorted, as the pools are
+			v.unresolved(field, ReasonAggregateBeyondPool, "pool %s is not announced: %v is not all within its addresses (%v): "+
+				"write a greater length, or give the pool whole prefixes of this length", p.Name, outer, block)
+			continue
+		}
+		for _, r := range p.ranges {
+			set := pools.v6
+			if r.From().Is4() {
+				set = pools.v4
+			}
+			set[i/64] |= 1 << (i % 64)
+		}
+	}
+	return pools
+}
+
+// beyondBlock returns a prefix that would go beyond the pool's own addresses, the range that it goes beyond, and the
+// field that says so; no field when there is none.
+func (a BGPAdvertisement) beyondBlock(p Pool) (field string, outer netip.Prefix, block netipx.IPRange) {
+	for _, r := range p.blocks {
+		first, last := a.Prefix(r.From()), a.Prefix(r.To())
+		switch {
+		case first.Addr() != r.From():
+			outer = first
+		case netipx.RangeOfPrefix(last).To() != r.To():
+			outer = last
+		default:
+			continue
+		}
+		if r.From().Is4() {
+			return "spec.aggregationLength", outer, r
+		}
+		return "spec.aggregationLengthV6", outer, r
+	}
+	return "", outer, block
+}
+
+// clash tells whether two advertisements certainly announce what they have in common to one peer, with different
+// attributes.
+func clash(x, y BGPAdvertisement) bool {
+	return !x.equal(y.Attributes) && (x.Peers == nil || slices.ContainsFunc(x.Peers, y.SelectsPeer)) && meet(x.nodes, y.nodes) && meet(x.services, y.services)
 }
 
 // length reads the length of a prefix, a host's when there is none.

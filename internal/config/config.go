@@ -100,10 +100,11 @@ func (c *Config) PoolOf(a netip.Addr) (Pool, bool) {
 
 // builder collects a Config and the problems found on the way.
 type builder struct {
-	config   Config
-	problems []Problem
-	taken    []ownedRange     // by the pools accepted so far, sorted
-	aliases  map[string]alias // the names of communities
+	config    Config
+	problems  []Problem
+	taken     []ownedRange     // by the pools accepted so far, sorted
+	aliases   map[string]alias // the names of communities
+	announced []announced      // of each BGPAdvertisement accepted so far
 }
 
 func (b *builder) judge(kind string, o metav1.Object) *verdict {

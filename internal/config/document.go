@@ -18,7 +18,7 @@ type document struct {
 	line int
 }
 
-// split cuts a text at the lines that begin documents.
+// split cuts a text at the lines that begin documents. Documents without any content are left out.
 func split(text string) []document {
 	var out []document
 	begin, beginLine, line := 0, 1, 1
@@ -28,12 +28,19 @@ func split(text string) []document {
 			end = at + i + 1
 		}
 		if rest, ok := strings.CutPrefix(text[at:end], "---"); ok && at > begin && (rest == "" || strings.ContainsAny(rest[:1], " \t\r\n")) {
-			out = append(out, document{text[begin:at], beginLine})
+			out = appendDocument(out, text[begin:at], beginLine)
 			begin, beginLine = at, line
 		}
 		at = end
 	}
-	return append(out, document{text[begin:], beginLine})
+	return appendDocument(out, text[begin:], beginLine)
+}
+
+func appendDocument(to []document, text string, line int) []document {
+	if rest := strings.TrimSpace(strings.TrimPrefix(text, "---")); rest == "" {
+		return to
+	}
+	return append(to, document{text, line})
 }
 
 // fault is what is wrong with the YAML of a document, before anybody asks what it means.

@@ -17,9 +17,12 @@ import (
 	"heraldlb.io/herald/api/v1beta1"
 )
 
-// maxDocuments is the most that Parse reads, in bytes of all keys together: a ConfigMap holds 1 MiB, and files with
-// tens of thousands of objects are still within it. More is not configuration.
-const maxDocuments = 8 << 20
+// What Parse reads at most of all keys together, so that no input takes it more than a few seconds: a ConfigMap holds
+// 1 MiB, and 10,000 pools are no more than that. What is more is not configuration.
+const (
+	maxBytes     = 4 << 20
+	maxDocuments = 20_000
+)
 
 // Parse reads configuration objects from the documents of a ConfigMap, whose name it is told, or of files. A key
 // holds one or more YAML documents, each one object as it would be given to the API server. Unknown fields, fields
@@ -31,8 +34,8 @@ func Parse(name string, data map[string]string) (Resources, []Problem) {
 	for _, text := range data {
 		total += len(text)
 	}
-	if total > maxDocuments {
-		p.refuse("data", ReasonInvalidDocument, "%d bytes are more than the %d that are read: remove what is not configuration", total, maxDocuments)
+	if total > maxBytes {
+		p.refuse("data", ReasonInvalidDocument, "%d bytes are more than the %d that are read: remove what is not configuration", total, maxBytes)
 		return p.out, p.problems
 	}
 	scheme := runtime.NewScheme()
@@ -41,8 +44,13 @@ func Parse(name string, data map[string]string) (Resources, []Problem) {
 		return p.out, p.problems
 	}
 	p.decoder = serializer.NewSerializerWithOptions(serializer.DefaultMetaFactory, scheme, scheme, serializer.SerializerOptions{Yaml: true, Strict: true})
+	read := 0
 	for _, key := range slices.Sorted(maps.Keys(data)) {
 		for _, d := range split(data[key]) {
+			if read++; read > maxDocuments {
+				p.refuse(place(key, d.line), ReasonInvalidDocument, "this is document %d, and no more than %d are read: the rest is left out", read, maxDocuments)
+				return p.out, p.problems
+			}
 			p.document(key, d)
 		}
 	}

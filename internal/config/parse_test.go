@@ -42,7 +42,9 @@ func TestWhatParseRefuses(t *testing.T) {
 		{"a second document without its line", map[string]string{"a": pool + "...\n" + pool}, []string{"put a line --- before it"}},
 		{"an anchor", map[string]string{"a": strings.Replace(pool, "[192", "&x [192", 1)}, []string{`data["a"] line 6: anchors and aliases`}},
 		{"a YAML bomb", map[string]string{"a": "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"}, []string{"line 1: anchors", "line 2: anchors", "line 3: anchors"}},
-		{"far too much", map[string]string{"a": strings.Repeat("#", 5<<20), "b": strings.Repeat("#", 4<<20)}, []string{"data: 9437184 bytes are more than"}},
+		{"far too much", map[string]string{"a": strings.Repeat("#", 3<<20), "b": strings.Repeat("#", 2<<20)}, []string{"data: 5242880 bytes are more than"}},
+		{"half a million empty documents", map[string]string{"a": strings.Repeat("---\n", 1<<19) + "x: 1\n"}, []string{"line 524289: the document has no kind"}},
+		{"mappings without end", map[string]string{"a": "kind: x\n" + strings.Repeat("? ", 1<<20)}, []string{"no YAML"}},
 		{"brackets without end", map[string]string{"a": strings.Repeat("[", 1<<20)}, []string{"no YAML"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -65,5 +67,12 @@ func TestABadDocumentHarmsNoOther(t *testing.T) {
 	got, problems := config.Parse("cm", data)
 	if len(problems) != 2 || !reflect.DeepEqual(got, good) {
 		t.Errorf("problems %v; all good documents read: %v", problems, reflect.DeepEqual(got, good))
+	}
+}
+
+func TestTooManyDocuments(t *testing.T) {
+	_, problems := config.Parse("herald", map[string]string{"a": strings.Repeat("--- x\n", 500_000)})
+	if n := len(problems); n != 20_001 || !strings.Contains(problems[n-1].Message, "no more than 20000 are read") {
+		t.Errorf("%d problems, the last: %v", n, problems[n-1])
 	}
 }

@@ -28,7 +28,8 @@ type Pool struct {
 	Priority       int // see ComparePools
 
 	labels     labels.Set
-	block      *netipx.IPSet // the addresses with the excluded ones
+	ranges     []netipx.IPRange // of Addresses
+	blocks     []netipx.IPRange // with the excluded addresses
 	restricted bool
 	namespaces namespaces
 	services   selectors
@@ -71,7 +72,7 @@ func (b *builder) pool(p *v1beta1.IPAddressPool) {
 		Drain:         p.Spec.Drain,
 		labels:        p.Labels,
 	}
-	owned := b.addresses(v, p, &out)
+	b.addresses(v, p, &out)
 	if q := p.Spec.NamespaceQuota; q != nil {
 		if *q < 1 {
 			v.refuse("spec.namespaceQuota", ReasonInvalidValue, "%d would let no namespace have an address: write 1 or more, or leave it out for no limit", *q)
@@ -86,14 +87,14 @@ func (b *builder) pool(p *v1beta1.IPAddressPool) {
 		return
 	}
 	b.config.Pools = append(b.config.Pools, out)
-	for _, r := range owned {
+	for _, r := range out.ranges {
 		at := firstUpTo(b.taken, r.From())
 		b.taken = slices.Insert(b.taken, at, ownedRange{IPRange: r, name: p.Name})
 	}
 }
 
-// addresses reads the addresses of a pool and what it excludes, and returns its ranges.
-func (b *builder) addresses(v *verdict, p *v1beta1.IPAddressPool, out *Pool) []netipx.IPRange {
+// addresses reads the addresses of a pool and what it excludes.
+func (b *builder) addresses(v *verdict, p *v1beta1.IPAddressPool, out *Pool) {
 	if len(p.Spec.Addresses) == 0 {
 		v.refuse("spec.addresses", ReasonInvalidAddresses, "the pool has no address: name at least one prefix or range")
 	}
@@ -122,16 +123,15 @@ func (b *builder) addresses(v *verdict, p *v1beta1.IPAddressPool, out *Pool) []n
 		all.AddRange(r)
 	}
 	if v.refused {
-		return nil
+		return
 	}
-	out.block = ipSet(&all)
+	out.blocks = ipSet(&all).Ranges()
 	all.RemoveSet(exclude)
 	out.Addresses = ipSet(&all)
-	owned := out.Addresses.Ranges()
-	if len(owned) == 0 {
+	out.ranges = out.Addresses.Ranges()
+	if len(out.ranges) == 0 {
 		v.refuse("spec.exclude", ReasonInvalidAddresses, "every address of the pool is excluded: exclude fewer, or delete the pool")
 	}
-	return owned
 }
 
 // overlapping returns the names of the pools in force that have an address of the range, exclude left out, sorted.
@@ -188,7 +188,7 @@ func firstUpTo(ranges []ownedRange, a netip.Addr) int {
 // index makes the look-up from addresses to pools.
 func (c *Config) index() {
 	for i, p := range c.Pools {
-		for _, r := range p.Addresses.Ranges() {
+		for _, r := range p.ranges {
 			c.ranges = append(c.ranges, ownedRange{r, p.Name, i})
 		}
 	}

@@ -62,7 +62,7 @@ func (b *builder) pools(v *verdict, names []string, in []metav1.LabelSelector) [
 		}
 		if !found {
 			v.unresolved(fmt.Sprintf("spec.ipAddressPoolSelectors[%d]", i), ReasonPoolNotFound,
-				"no IPAddressPool in force has labels that match %s: label one, or change the selector", s)
+				"no IPAddressPool in force has labels that match %s: label one, or change the selector", s.text)
 		}
 	}
 	for name, set := range b.config.refused {
@@ -74,17 +74,6 @@ func (b *builder) pools(v *verdict, names []string, in []metav1.LabelSelector) [
 		return []string{}
 	}
 	return sorted(pools)
-}
-
-// meet tells whether two choices by labels certainly have something in common, as far as that can be known without
-// looking at what there is to choose from: one is of everything, or both hold the same selector.
-func meet(x, y selectors) bool {
-	if x == nil || y == nil {
-		return true
-	}
-	return slices.ContainsFunc(x, func(one labels.Selector) bool {
-		return slices.ContainsFunc(y, func(other labels.Selector) bool { return one.String() == other.String() })
-	})
 }
 
 // has tells whether a sorted list holds a name.

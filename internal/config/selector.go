@@ -19,10 +19,27 @@ const (
 
 // selectors is a choice by labels: any one that matches is enough. Nil stands for a choice that was not made; what
 // that means is for whoever holds it to say.
-type selectors []labels.Selector
+type selectors []selector
+
+// selector is one selector and its text, by which two are compared.
+type selector struct {
+	labels.Selector
+	text string
+}
 
 func (s selectors) match(set labels.Set) bool {
-	return slices.ContainsFunc(s, func(one labels.Selector) bool { return one.Matches(set) })
+	return slices.ContainsFunc(s, func(one selector) bool { return one.Matches(set) })
+}
+
+// meet tells whether two choices by labels certainly have something in common, as far as that can be known without
+// looking at what there is to choose from: one is of everything, or both hold the same selector.
+func meet(x, y selectors) bool {
+	if x == nil || y == nil {
+		return true
+	}
+	return slices.ContainsFunc(x, func(one selector) bool {
+		return slices.ContainsFunc(y, func(other selector) bool { return one.text == other.text })
+	})
 }
 
 // selectors reads a list of label selectors.
@@ -31,7 +48,7 @@ func (v *verdict) selectors(field string, in []metav1.LabelSelector, leftOut str
 	var out selectors
 	for i := range in {
 		if one, ok := v.selector(fmt.Sprintf("%s[%d]", field, i), &in[i]); ok {
-			out = append(out, one)
+			out = append(out, selector{one, one.String()})
 		}
 	}
 	return out
