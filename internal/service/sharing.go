@@ -80,6 +80,12 @@ func sharingOf(svc *corev1.Service) (Sharing, *Refusal) {
 	return s, fault
 }
 
+// Equal tells whether two say the same.
+func (s *Sharing) Equal(other *Sharing) bool {
+	return s.Key == other.Key && s.Namespace == other.Namespace && s.AnyNamespace == other.AnyNamespace && s.Local == other.Local &&
+		s.Selector == other.Selector && slices.Equal(s.Namespaces, other.Namespaces) && slices.Equal(s.Ports, other.Ports)
+}
+
 // With tells whether two Services may have one address.
 func (s *Sharing) With(other *Sharing) bool {
 	if s.Key == "" || s.Key != other.Key {
