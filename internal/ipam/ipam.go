@@ -60,7 +60,8 @@ type Allocator struct {
 // holder is a Service that holds at least one address.
 type holder struct {
 	key     types.NamespacedName
-	request service.Request // its last one
+	pool    string           // that its last request asks for
+	sharing *service.Sharing // of its last request, nil for one that shares with nobody
 	leases  [families]*tenancy
 	leaving []*tenancy // those it wants no more and has not given back
 }
@@ -87,44 +88,45 @@ func New() *Allocator {
 // both. A Service with a sharing key shares an address of its pool where it may; any other gets the pool's lowest
 // free one.
 func (a *Allocator) Allocate(req service.Request) Result {
+	req.Held = nil // not looked at, and not kept with the request while it waits
 	h := a.holders[req.Key]
 	if h != nil {
 		a.revise(h, &req)
 	}
-	refusal := req.Fault
-	if refusal == nil {
-		refusal = a.fill(&req, &h)
-	}
+	p := planner{a: a, req: &req, holder: h, lacks: lacking(&req, h)}
+	refusal := p.fill()
 	if refusal != nil && req.Fault == nil {
-		a.wait(&req, h)
+		p.wait()
 	} else {
 		a.Cancel(req.Key)
 	}
-	return result(&req, h, refusal)
+	return result(&req, p.holder, refusal)
 }
 
 // fill gives a Service what it lacks as far as it can and may be had in part, and says why it cannot be had in full.
-func (a *Allocator) fill(req *service.Request, h **holder) *service.Refusal {
-	if len(req.Families) == 0 {
+func (p *planner) fill() *service.Refusal {
+	switch {
+	case p.req.Fault != nil:
+		return p.req.Fault
+	case len(p.req.Families) == 0:
 		return noFamily
-	}
-	lacks := lacking(req, *h)
-	if lacks == ([families]bool{}) {
+	case p.lacks == [families]bool{}:
 		return nil
 	}
-	picks, why := a.plan(req, *h, lacks)
-	refusal := join(req.Families, why)
-	if refusal != nil && req.AllFamilies {
+	picks, why := p.plan()
+	refusal := join(p.req.Families, why)
+	if refusal != nil && p.req.AllFamilies {
 		return refusal
 	}
-	for f, p := range picks {
-		if p.pool == nil || *h != nil && (*h).leases[f] != nil {
+	for f, one := range picks {
+		if one.pool == nil || p.holder != nil && p.holder.leases[f] != nil {
 			continue
 		}
-		if *h == nil {
-			*h = a.newHolder(req)
+		if p.holder == nil {
+			p.holder = p.a.newHolder(p.req)
 		}
-		a.take(*h, family(f), p)
+		p.a.take(p.holder, family(f), one)
+		p.lacks[f] = false
 	}
 	return refusal
 }
@@ -246,11 +248,21 @@ func (a *Allocator) newHolder(req *service.Request) *holder {
 	return h
 }
 
-// note keeps of a request what later decisions look at.
-func (h *holder) note(req *service.Request) {
-	h.request = *req
-	h.request.Held, h.request.Labels = nil, nil
+// note keeps of a request what later decisions look at, and tells whether something about sharing is new.
+func (h *holder) note(req *service.Request) (changed bool) {
+	h.pool = req.Pool
+	switch {
+	case req.Sharing.Key == "":
+		changed, h.sharing = h.sharing != nil, nil
+	case h.sharing == nil || !h.sharing.Equal(&req.Sharing):
+		sharing := req.Sharing
+		changed, h.sharing = true, &sharing
+	}
+	return changed
 }
+
+// shares tells whether a holder may share with a Service.
+func (h *holder) shares(with *service.Sharing) bool { return h.sharing != nil && h.sharing.With(with) }
 
 // tenancies are all that a holder has, IPv4 first, then what is leaving.
 func (h *holder) tenancies() []*tenancy {
@@ -266,8 +278,7 @@ func (h *holder) tenancies() []*tenancy {
 // revise takes in a holder's request: what it rules out begins to leave, and what was leaving and is wanted again
 // stays.
 func (a *Allocator) revise(h *holder, req *service.Request) {
-	changed := !sameSharing(&h.request.Sharing, &req.Sharing)
-	h.note(req)
+	changed := h.note(req)
 	var moved []*tenancy
 	for f, t := range h.leases {
 		if t != nil && (a.rulesOut(req, t) || !t.keeps(h)) {
@@ -309,7 +320,7 @@ func (a *Allocator) rulesOut(req *service.Request, t *tenancy) bool {
 		owner := a.poolOf(addr)
 		return addr != t.addr && owner != nil && (req.Pool == "" || owner == named)
 	}
-	return named != nil && named.inForce() && named != t.pool
+	return named != nil && named.inForce && named != t.pool
 }
 
 // lacking tells for which families a Service has not what it asks for: it has nothing, or it keeps something else
@@ -325,7 +336,7 @@ func lacking(req *service.Request, h *holder) (lacks [families]bool) {
 		if addr := req.Address(name); addr.IsValid() {
 			lacks[f] = t.addr != addr
 		} else {
-			lacks[f] = req.Pool != "" && req.Pool != t.pool.name
+			lacks[f] = req.Pool != "" && req.Pool != t.pool.Name
 		}
 	}
 	return lacks
@@ -335,9 +346,4 @@ func lacking(req *service.Request, h *holder) (lacks [families]bool) {
 func (a *Allocator) Available(name corev1.IPFamily) bool {
 	f := familyOf(name)
 	return firstOf(a.serving[f], a.serving[f], a.serving[f], nil, -1) >= 0
-}
-
-func sameSharing(x, y *service.Sharing) bool {
-	return x.Key == y.Key && x.Namespace == y.Namespace && x.AnyNamespace == y.AnyNamespace && x.Local == y.Local && x.Selector == y.Selector &&
-		slices.Equal(x.Namespaces, y.Namespaces) && slices.Equal(x.Ports, y.Ports)
 }

@@ -17,52 +17,47 @@ type pick struct {
 
 // planner works out what to give to one Service.
 type planner struct {
-	a         *Allocator
-	req       *service.Request
-	namespace string
-	holder    *holder // nil when it has nothing
-	choice    *choice
-	group     *group // nil when nobody has an address under its key
-	spent     bitset // pools that give its namespace no further address
-	tight     bitset // and those that give it one at most
+	a      *Allocator
+	req    *service.Request
+	holder *holder        // nil when it has nothing
+	lacks  [families]bool // for which families it has not what it asks for
+
+	choice *choice          // nil when the pool it asks for does not exist
+	closed *service.Refusal // why no pool can serve it at all
+	group  *group           // nil when nobody has an address under its key
+	spent  bitset           // pools that give its namespace no further address
+	tight  bitset           // and those that give it one at most
 }
 
-// plan works out which addresses to give to a Service for the families it lacks, and says why where there is none.
-// It changes nothing.
-func (a *Allocator) plan(req *service.Request, h *holder, lacks [families]bool) (picks [families]pick, why [families]*service.Refusal) {
-	p := planner{a: a, req: req, namespace: req.Key.Namespace, holder: h}
-	p.spent, p.tight = a.spent(p.namespace)
-	if req.Sharing.Key != "" {
-		p.group = a.groups[req.Sharing.Key]
+// plan works out which addresses to give to the Service for the families it lacks, and says why where there is none.
+// It gives nothing yet.
+func (p *planner) plan() (picks [families]pick, why [families]*service.Refusal) {
+	p.choice, p.closed = p.a.choiceOf(p.req), p.a.closedTo(p.req)
+	if p.closed != nil {
+		return picks, [families]*service.Refusal{p.closed, p.closed}
 	}
-	p.choice = a.choiceOf(req)
-	closed := a.closedTo(req)
+	p.spent, p.tight = p.a.spent(p.req.Key.Namespace)
+	if p.req.Sharing.Key != "" {
+		p.group = p.a.groups[p.req.Sharing.Key]
+	}
+	auto := p.lacks // for which any address will do
 	for f := range families {
-		if addr := req.Address(familyNames[f]); lacks[f] && addr.IsValid() {
-			lacks[f] = false
-			if why[f] = closed; closed == nil {
-				picks[f], why[f] = p.certain(addr, picks[1-f])
-			}
+		if addr := p.req.Address(familyNames[f]); auto[f] && addr.IsValid() {
+			auto[f] = false
+			picks[f], why[f] = p.certain(addr, picks[1-f])
 		}
 	}
-	if closed != nil {
-		for f := range families {
-			if lacks[f] {
-				why[f] = closed
-			}
-		}
-		return picks, why
-	}
-	if lacks[ipv4] && lacks[ipv6] {
+	switch {
+	case auto[ipv4] && auto[ipv6]:
 		picks = p.both()
-	} else if lacks[ipv4] {
+	case auto[ipv4]:
 		picks[ipv4] = p.any(ipv4, p.beside(ipv6, picks[ipv6]), picks[ipv6])
-	} else if lacks[ipv6] {
+	case auto[ipv6]:
 		picks[ipv6] = p.any(ipv6, p.beside(ipv4, picks[ipv4]), picks[ipv4])
 	}
 	for f := range families {
-		if lacks[f] && picks[f].pool == nil {
-			why[f] = p.explain(family(f))
+		if auto[f] && picks[f].pool == nil {
+			why[f] = p.explain(f)
 		}
 	}
 	return picks, why
@@ -95,37 +90,55 @@ func (p *planner) sharedByPool(picks *[families]pick) {
 	if p.group == nil {
 		return
 	}
-	lowest := map[*pool]*[families]pick{}
+	found := map[*pool]*[families]offer{}
 	for f := range families {
-		p.eachShared(family(f), pick{}, func(one pick) {
-			found := lowest[one.pool]
-			if found == nil {
-				found = new([families]pick)
-				lowest[one.pool] = found
+		for _, one := range p.sharable(f, pick{}) {
+			if found[one.pool] == nil {
+				found[one.pool] = new([families]offer)
 			}
-			if found[f].pool == nil {
-				found[f] = one
-			}
-		})
+			found[one.pool][f].add(one)
+		}
 	}
 	best := 0
-	for pool, found := range lowest {
+	for pool, offers := range found {
 		shares := 2
 		for f := range families {
-			if found[f].pool == nil {
+			if len(offers[f].picks) == 0 {
 				shares = 1
 				if p.a.serving[f].has(pool.rank) {
-					found[f] = pick{pool: pool, cost: 1}
+					offers[f].add(pick{pool: pool, cost: 1})
 				}
 			}
 		}
-		if found[ipv4].pool == nil || found[ipv6].pool == nil || p.a.room(pool, p.namespace) < found[ipv4].cost+found[ipv6].cost {
+		if shares < best || shares == best && !p.choice.before(pool, picks[ipv4].pool) {
 			continue
 		}
-		if shares > best || shares == best && p.choice.before(pool, picks[ipv4].pool) {
-			best, *picks = shares, *found
+		if pair, ok := p.pair(offers); ok {
+			best, *picks = shares, pair
 		}
 	}
+}
+
+// offer are the addresses of one family that a pool has for a Service: the lowest, and the lowest of those that take
+// nothing of the quota.
+type offer struct{ picks []pick }
+
+func (o *offer) add(one pick) {
+	if len(o.picks) == 0 || one.cost == 0 && o.picks[len(o.picks)-1].cost > 0 {
+		o.picks = append(o.picks, one)
+	}
+}
+
+// pair returns the lowest addresses that the quota allows together.
+func (p *planner) pair(offers *[families]offer) (pair [families]pick, ok bool) {
+	for _, four := range offers[ipv4].picks {
+		for _, six := range offers[ipv6].picks {
+			if p.fits(four, pick{}) && p.fits(six, four) {
+				return [families]pick{four, six}, true
+			}
+		}
+	}
+	return pair, false
 }
 
 // any picks an address of one family: from the pool beside the other family's if that may serve, then one that can be
@@ -161,33 +174,32 @@ func (p *planner) beside(f family, picked pick) *pool {
 // only.
 func (p *planner) shared(f family, other pick, within *pool) pick {
 	var best pick
-	if p.group == nil || p.group.closed(f, p.req.Sharing.Ports) {
-		return best
-	}
-	p.eachShared(f, other, func(one pick) {
+	for _, one := range p.sharable(f, other) {
 		if within != nil && one.pool != within {
-			return
+			continue
 		}
 		if best.pool == nil || p.choice.before(one.pool, best.pool) {
 			best = one
 		}
-	})
+	}
 	return best
 }
 
-// eachShared calls do for each address that the Service may share, in order.
-func (p *planner) eachShared(f family, other pick, do func(pick)) {
-	if p.group.closed(f, p.req.Sharing.Ports) {
-		return
+// sharable are the addresses of a family that the Service may share, in order.
+func (p *planner) sharable(f family, other pick) []pick {
+	if p.group == nil || p.group.closed(f, p.req.Sharing.Ports) {
+		return nil
 	}
+	var all []pick
 	for _, t := range p.group.members[f] {
 		if t.owner != t.pool || t.pool.Drain || !p.choice.has(t.pool) || p.has(t) || !t.admits(&p.req.Sharing) {
 			continue
 		}
-		if one := (pick{pool: t.pool, shared: t, cost: p.cost(t)}); p.room(t.pool, other) >= one.cost {
-			do(one)
+		if one := (pick{pool: t.pool, shared: t, cost: p.cost(t)}); p.fits(one, other) {
+			all = append(all, one)
 		}
 	}
+	return all
 }
 
 // certain picks an address that the Service asks for by itself, or says why it cannot have it.
@@ -196,12 +208,12 @@ func (p *planner) certain(addr netip.Addr, other pick) (pick, *service.Refusal) 
 	switch {
 	case owner == nil:
 		return pick{}, refuse(AddressOutsidePool, "%v is asked for, and no IPAddressPool in force has it: ask for another address, or add it to a pool", addr)
-	case p.req.Pool != "" && p.req.Pool != owner.name:
-		return pick{}, refuse(AddressOutsidePool, "%v is asked for and so is pool %s, but the address is of pool %s: ask for one of the two", addr, p.req.Pool, owner.name)
+	case p.req.Pool != "" && p.req.Pool != owner.Name:
+		return pick{}, refuse(AddressOutsidePool, "%v is asked for and so is pool %s, but the address is of pool %s: ask for one of the two", addr, p.req.Pool, owner.Name)
 	case !p.a.serves(owner, p.req):
-		return pick{}, refuse(PoolNotAllowed, "%v is asked for, and its pool %s is not for this Service by its serviceAllocation: ask for another address, or have the pool select the Service", addr, owner.name)
+		return pick{}, refuse(PoolNotAllowed, "%v is asked for, and its pool %s is not for this Service by its serviceAllocation: ask for another address, or have the pool select the Service", addr, owner.Name)
 	case owner.Drain:
-		return pick{}, refuse(PoolDraining, "%v is asked for, and its pool %s is draining: ask for another address, or end the drain", addr, owner.name)
+		return pick{}, refuse(PoolDraining, "%v is asked for, and its pool %s is draining: ask for another address, or end the drain", addr, owner.Name)
 	}
 	one := pick{pool: owner, addr: addr, cost: 1}
 	if t := p.a.tenancies[addr]; t != nil {
@@ -209,23 +221,32 @@ func (p *planner) certain(addr netip.Addr, other pick) (pick, *service.Refusal) 
 			if h.key == p.req.Key {
 				return pick{}, refuse(AddressInUse, "%v is asked for, and this Service is still giving it up: it can have it again when that is done", addr)
 			}
-			if obstacle := p.req.Sharing.Obstacle(&h.request.Sharing); obstacle != "" {
-				reason := AddressInUse
-				if h.request.Sharing.Key != "" && h.request.Sharing.Key == p.req.Sharing.Key {
-					reason = SharingConflict
-				}
+			if reason, obstacle := p.obstacle(h); obstacle != "" {
 				return pick{}, refuse(reason, "%v is asked for, and it is held by Service %s, %s: ask for another address, or make it one that both may share", addr, h.key, obstacle)
 			}
 		}
 		if t.pool != owner {
-			return pick{}, refuse(AddressInUse, "%v is asked for, and it is held by Service %s from pool %s: ask for another address", addr, t.tenants[0].key, t.pool.name)
+			return pick{}, refuse(AddressInUse, "%v is asked for, and it is held by Service %s from pool %s: ask for another address", addr, t.tenants[0].key, t.pool.Name)
 		}
 		one.shared, one.cost = t, p.cost(t)
 	}
-	if p.room(owner, other) < one.cost {
-		return pick{}, refuse(QuotaExceeded, "%v is asked for, and namespace %s has all the addresses that the namespaceQuota of pool %s grants (%d): ask for an address of another pool, or raise the quota", addr, p.namespace, owner.name, owner.NamespaceQuota)
+	if !p.fits(one, other) {
+		return pick{}, refuse(QuotaExceeded, "%v is asked for, and namespace %s has all the addresses that the namespaceQuota of pool %s grants (%d): ask for an address of another pool, or raise the quota", addr, p.req.Key.Namespace, owner.Name, owner.NamespaceQuota)
 	}
 	return one, nil
+}
+
+// obstacle says why the Service may not share with one that has an address; empty when it may.
+func (p *planner) obstacle(h *holder) (service.Reason, string) {
+	theirs := h.sharing
+	if theirs == nil {
+		theirs = &service.Sharing{Namespace: h.key.Namespace}
+	}
+	reason := AddressInUse
+	if theirs.Key != "" && theirs.Key == p.req.Sharing.Key {
+		reason = SharingConflict
+	}
+	return reason, p.req.Sharing.Obstacle(theirs)
 }
 
 // has tells whether the Service has an address already, if only to give it up.
@@ -241,16 +262,21 @@ func (p *planner) has(t *tenancy) bool {
 // cost is what it takes of the quota to share an address: nothing if the namespace has it already.
 func (p *planner) cost(t *tenancy) int {
 	for _, h := range t.tenants {
-		if h.key.Namespace == p.namespace {
+		if h.key.Namespace == p.req.Key.Namespace {
 			return 0
 		}
 	}
 	return 1
 }
 
+// fits tells whether the quota allows a pick beside what is picked for the other family.
+func (p *planner) fits(one, other pick) bool {
+	return one.cost == 0 || p.room(one.pool, other) >= one.cost
+}
+
 // room is what a pool's quota has left for the Service's namespace, beside what is picked for the other family.
 func (p *planner) room(of *pool, other pick) int {
-	room := p.a.room(of, p.namespace)
+	room := p.a.room(of, p.req.Key.Namespace)
 	if other.pool == of {
 		room -= other.cost
 	}

@@ -37,7 +37,9 @@ func familyOfAddr(a netip.Addr) family { return familyOf(service.FamilyOf(a)) }
 // pool is a set of addresses and what is left of it.
 type pool struct {
 	config.Pool
-	name  string
+	// inForce: a pool without addresses is there only so that its holders keep theirs.
+	inForce bool
+
 	rank  int     // its place in the order of choice
 	alone *choice // of those who ask for it by name
 	free  [families]*intervals
@@ -47,9 +49,6 @@ type pool struct {
 	assigned [families]int // addresses in use that count for it
 	outside  [families]int // of these, the ones that it does not have
 }
-
-// inForce: a pool without addresses is there only so that its holders keep theirs.
-func (p *pool) inForce() bool { return p.total[ipv4].Sign() > 0 || p.total[ipv6].Sign() > 0 }
 
 // poolRange says that the addresses of a range are a pool's.
 type poolRange struct {
@@ -124,12 +123,13 @@ func (a *Allocator) SetPools(pools []config.Pool) map[types.NamespacedName][]Lea
 }
 
 func (a *Allocator) add(rank int, from config.Pool) {
-	p := &pool{Pool: from, name: from.Name, rank: rank}
+	p := &pool{Pool: from, rank: rank}
 	p.alone = &choice{only: p}
 	for f := range families {
 		p.free[f], p.total[f] = newIntervals(p.AvoidBuggyIPs), new(big.Int)
 	}
 	if from.Addresses != nil {
+		p.inForce = len(from.Addresses.Ranges()) > 0
 		for _, r := range from.Addresses.Ranges() {
 			f := familyOfAddr(r.From())
 			p.free[f].addRange(r.From(), r.To())
@@ -141,7 +141,7 @@ func (a *Allocator) add(rank int, from config.Pool) {
 		a.quotas = true
 	}
 	a.pools[rank] = p
-	a.byName[p.name] = p
+	a.byName[p.Name] = p
 }
 
 // reseat puts every address in use into the new pools.
@@ -154,10 +154,10 @@ func (a *Allocator) reseat() map[types.NamespacedName][]Lease {
 	for addr, t := range a.tenancies {
 		f := t.family()
 		asked := ""
-		if slices.ContainsFunc(t.tenants, func(h *holder) bool { return h.leases[f] == t && h.request.Pool == t.pool.name }) {
-			asked = t.pool.name
+		if slices.ContainsFunc(t.tenants, func(h *holder) bool { return h.leases[f] == t && h.pool == t.pool.Name }) {
+			asked = t.pool.Name
 		}
-		p := a.home(addr, t.pool.name, asked)
+		p := a.home(addr, t.pool.Name, asked)
 		if p == nil {
 			for _, h := range t.tenants {
 				withdrawn[h.key] = append(withdrawn[h.key], t.lease())
@@ -252,7 +252,7 @@ func (a *Allocator) poolOf(addr netip.Addr) *pool {
 // Counts returns the counts of every pool, by name, for each family the pool has or had.
 func (a *Allocator) Counts() []Count {
 	pools := slices.Clone(a.pools)
-	slices.SortFunc(pools, func(x, y *pool) int { return cmp.Compare(x.name, y.name) })
+	slices.SortFunc(pools, func(x, y *pool) int { return cmp.Compare(x.Name, y.Name) })
 	var counts []Count
 	for _, p := range pools {
 		for f := range families {
@@ -260,7 +260,7 @@ func (a *Allocator) Counts() []Count {
 				continue
 			}
 			counts = append(counts, Count{
-				Pool: p.name, Family: familyNames[f], Total: new(big.Int).Set(p.total[f]), Assigned: p.assigned[f],
+				Pool: p.Name, Family: familyNames[f], Total: new(big.Int).Set(p.total[f]), Assigned: p.assigned[f],
 				Available: new(big.Int).Sub(p.total[f], big.NewInt(int64(p.taken[f]))), Outside: p.outside[f], Draining: p.Drain,
 			})
 		}

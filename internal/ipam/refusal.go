@@ -80,10 +80,10 @@ func (a *Allocator) closedTo(req *service.Request) *service.Refusal {
 	switch {
 	case p == nil:
 		return refuse(PoolNotFound, "pool %s is asked for, and there is no IPAddressPool of this name: create it, or ask for another", service.Quote(req.Pool))
-	case !p.inForce():
-		return refuse(PoolNotAccepted, "pool %s is asked for, and it is not in force: see its condition Accepted", p.name)
+	case !p.inForce:
+		return refuse(PoolNotAccepted, "pool %s is asked for, and it is not in force: see its condition Accepted", p.Name)
 	case !a.serves(p, req):
-		return refuse(PoolNotAllowed, "pool %s is asked for, and it is not for this Service by its serviceAllocation: ask for another, or have the pool select the Service", p.name)
+		return refuse(PoolNotAllowed, "pool %s is asked for, and it is not for this Service by its serviceAllocation: ask for another, or have the pool select the Service", p.Name)
 	default:
 		return nil
 	}
@@ -93,11 +93,11 @@ func (a *Allocator) closedTo(req *service.Request) *service.Refusal {
 // that is so, so the words are made once.
 func (p *planner) explain(f family) *service.Refusal {
 	if p.a.first(p.choice, p.a.serving[f], p.a.serving[f], p.spent, nil) != nil {
-		return refuse(QuotaExceeded, "no %s address: the namespaceQuota of the only pool that has one leaves namespace %s a single address, which the other IP family needs; raise the quota, or add addresses to another pool", familyNames[f], p.namespace)
+		return refuse(QuotaExceeded, "no %s address: the namespaceQuota of the only pool that has one leaves namespace %s a single address, which the other IP family needs; raise the quota, or add addresses to another pool", familyNames[f], p.req.Key.Namespace)
 	}
 	said := &p.choice.full[f]
 	if p.spent != nil && p.a.first(p.choice, p.spent, p.spent, nil, nil) != nil {
-		n := p.a.namespaces[p.namespace]
+		n := p.a.namespaces[p.req.Key.Namespace]
 		of := fullOf{p.choice, f}
 		if n.full[of] == nil {
 			if n.full == nil {
@@ -121,7 +121,7 @@ func (p *planner) describe(f family) *service.Refusal {
 		reason, why := p.passOver(one, f)
 		seen[reason] = true
 		if len(passed) < poolsNamed {
-			passed = append(passed, fmt.Sprintf("pool %s: %s", one.name, why))
+			passed = append(passed, fmt.Sprintf("pool %s: %s", one.Name, why))
 		}
 	}
 	if more := len(p.a.pools) - len(passed); more > 0 && p.choice.only == nil {
@@ -169,7 +169,7 @@ func (p *planner) inOrder() []*pool {
 // passOver says why a pool does not serve the Service.
 func (p *planner) passOver(one *pool, f family) (service.Reason, string) {
 	switch name := familyNames[f]; {
-	case !one.inForce():
+	case !one.inForce:
 		return NoPools, "not in force, see its condition Accepted"
 	case one.total[f].Sign() == 0:
 		return FamilyUnavailable, fmt.Sprintf("has no %s addresses", name)
@@ -180,7 +180,7 @@ func (p *planner) passOver(one *pool, f family) (service.Reason, string) {
 	case one.Drain:
 		return PoolDraining, "draining"
 	case p.spent.has(one.rank):
-		return QuotaExceeded, fmt.Sprintf("namespace %s has all %d addresses of its namespaceQuota", p.namespace, one.NamespaceQuota)
+		return QuotaExceeded, fmt.Sprintf("namespace %s has all %d addresses of its namespaceQuota", p.req.Key.Namespace, one.NamespaceQuota)
 	default:
 		return PoolExhausted, fmt.Sprintf("all its %v %s addresses are in use", one.total[f], name)
 	}

@@ -20,14 +20,14 @@ type tenancy struct {
 	ports []service.Port // that the group counts for it
 }
 
-func (t *tenancy) lease() Lease { return Lease{Addr: t.addr, Pool: t.pool.name} }
+func (t *tenancy) lease() Lease { return Lease{Addr: t.addr, Pool: t.pool.Name} }
 
 func (t *tenancy) family() family { return familyOfAddr(t.addr) }
 
 // admits tells whether a newcomer may share the address with everybody who has it, those who are leaving too.
 func (t *tenancy) admits(s *service.Sharing) bool {
 	for _, h := range t.tenants {
-		if !h.request.Sharing.With(s) {
+		if !h.shares(s) {
 			return false
 		}
 	}
@@ -37,7 +37,7 @@ func (t *tenancy) admits(s *service.Sharing) bool {
 // keeps tells whether one of those who have the address may go on sharing it with those who stay.
 func (t *tenancy) keeps(h *holder) bool {
 	for _, other := range t.tenants {
-		if other != h && other.leases[t.family()] == t && !h.request.Sharing.With(&other.request.Sharing) {
+		if other != h && other.leases[t.family()] == t && (h.sharing == nil || !other.shares(h.sharing)) {
 			return false
 		}
 	}
@@ -80,11 +80,8 @@ func compareTenancies(x, y *tenancy) int { return x.addr.Compare(y.addr) }
 // regroup puts an address where it belongs by the keys and ports of those who have it now.
 func (a *Allocator) regroup(t *tenancy) {
 	f, key := t.family(), ""
-	for _, h := range t.tenants {
-		if h.leases[f] == t {
-			key = h.request.Sharing.Key
-			break
-		}
+	if len(t.tenants) > 0 && t.tenants[0].sharing != nil {
+		key = t.tenants[0].sharing.Key // if another one's differs, nobody is admitted
 	}
 	if g := t.group; g != nil {
 		for _, p := range t.ports {
@@ -108,7 +105,9 @@ func (a *Allocator) regroup(t *tenancy) {
 		g.members[f] = slices.Insert(g.members[f], i, t)
 	}
 	for _, h := range t.tenants {
-		t.ports = append(t.ports, h.request.Sharing.Ports...)
+		if h.sharing != nil {
+			t.ports = append(t.ports, h.sharing.Ports...)
+		}
 	}
 	slices.SortFunc(t.ports, service.ComparePorts)
 	t.ports = slices.Compact(t.ports)

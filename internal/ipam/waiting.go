@@ -13,24 +13,25 @@ import (
 
 // waiting are the Services that lack an address, where each is found by what it could use.
 //
-// Those that any address of some pools would serve stand in one queue for each choice of pools: when the first of a
-// queue cannot be served none can, so however many wait, a freed address looks at the first of some queues only. The
-// others, who wait for a certain address or for one to share, are woken one by one.
+// Those that any free address of some pools would serve stand in one queue for each choice of pools: when the first of
+// a queue cannot be served none can, so however many wait, a freed address looks at the first of some queues only.
+// Who waits for a certain address, or for one to share, is woken by itself when this one changes.
 type waiting struct {
 	all    map[types.NamespacedName]*waiter
+	nodes  *btree.FreeListG[*waiter] // of all the trees
 	queues map[queueKey]*queue
 	hot    map[*queue]struct{} // queues whose pools have something since their first was last tried
 	awake  *btree.BTreeG[*waiter]
 
 	byAddr      map[netip.Addr]map[*waiter]struct{} // who asks for an address by itself
-	byNamespace map[string]map[*waiter]struct{}     // the same, by namespace
-	mixed       map[*waiter]struct{}                // of these, who also needs any address of another family
+	byNamespace map[string]map[*waiter]struct{}     // these, and who would share where there are quotas
+	mixed       map[*waiter]struct{}                // of these, who also needs any address of the other family
 }
 
 // waiter is a Service that waits.
 type waiter struct {
-	request service.Request
-	queue   *queue // nil for who asks for a certain address, or for what only the configuration can give
+	request *service.Request
+	queue   *queue // nil for who is woken by itself only
 	certain bool
 	group   *group // whose addresses it might share
 }
@@ -57,24 +58,26 @@ const (
 )
 
 func newWaiting() waiting {
+	nodes := btree.NewFreeListG[*waiter](btree.DefaultFreeListSize)
 	return waiting{
 		all:         map[types.NamespacedName]*waiter{},
+		nodes:       nodes,
 		queues:      map[queueKey]*queue{},
 		hot:         map[*queue]struct{}{},
-		awake:       newQueueTree(),
+		awake:       newQueueTree(nodes),
 		byAddr:      map[netip.Addr]map[*waiter]struct{}{},
 		byNamespace: map[string]map[*waiter]struct{}{},
 		mixed:       map[*waiter]struct{}{},
 	}
 }
 
-func newQueueTree() *btree.BTreeG[*waiter] {
-	return btree.NewG(degree, func(x, y *waiter) bool { return byAge(x, y) < 0 })
+func newQueueTree(nodes *btree.FreeListG[*waiter]) *btree.BTreeG[*waiter] {
+	return btree.NewWithFreeListG(degree, func(x, y *waiter) bool { return byAge(x, y) < 0 }, nodes)
 }
 
 // byAge orders by age; those of one age by name, so that the order is the same at every start.
 func byAge(x, y *waiter) int {
-	a, b := &x.request, &y.request
+	a, b := x.request, y.request
 	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key.Namespace, b.Key.Namespace), cmp.Compare(a.Key.Name, b.Key.Name))
 }
 
@@ -85,7 +88,7 @@ func (a *Allocator) Serve() (types.NamespacedName, Result, bool) {
 	if w == nil {
 		return types.NamespacedName{}, Result{}, false
 	}
-	r := a.Allocate(w.request)
+	r := a.Allocate(*w.request)
 	if from != nil && from.tree.Has(w) {
 		delete(a.waiting.hot, from) // in vain: the others of the queue would fare no better
 	}
@@ -129,47 +132,39 @@ func (a *Allocator) serveable(q *queue) bool {
 }
 
 // wait puts a Service that was refused something where it is found when that is freed.
-func (a *Allocator) wait(req *service.Request, h *holder) {
-	key, certain := a.needs(req, h)
-	if w := a.waiting.all[req.Key]; w != nil && w.staysIn(key, certain, req) {
-		w.note(req)
-		a.waiting.awake.Delete(w)
-		return
-	}
-	a.Cancel(req.Key)
-	w := &waiter{certain: certain}
-	w.note(req)
-	a.waiting.all[req.Key] = w
-	if key.choice == nil || a.closedTo(req) != nil {
-		return // only the configuration can help
-	}
-	a.list(w, key)
-	if req.Sharing.Key != "" {
-		w.group = a.groupOf(req.Sharing.Key)
-		w.group.waiters[w] = struct{}{}
-	}
-}
-
-// needs tells what a Service lacks: its queue if it can have any address of some pools, and whether it needs a certain
-// address.
-func (a *Allocator) needs(req *service.Request, h *holder) (key queueKey, certain bool) {
-	key.choice = a.choiceOf(req)
-	for f, lacks := range lacking(req, h) {
+func (p *planner) wait() {
+	a, key, certain := p.a, queueKey{choice: p.choice}, false
+	for f, lacks := range p.lacks {
 		switch {
 		case !lacks:
-		case req.Address(familyNames[f]).IsValid():
+		case p.req.Address(familyNames[f]).IsValid():
 			certain = true
 		default:
 			key.lack |= lacks4 << f
 		}
 	}
-	if key.lack == lacks4|lacks6 && req.AllFamilies {
+	if key.lack == lacks4|lacks6 && p.req.AllFamilies {
 		key.lack |= lacksAll
 	}
 	if a.quotas {
-		key.namespace = req.Key.Namespace
+		key.namespace = p.req.Key.Namespace
 	}
-	return key, certain
+	if w := a.waiting.all[p.req.Key]; w != nil && w.staysIn(key, certain, p.req) {
+		w.request = p.req
+		a.waiting.awake.Delete(w)
+		return
+	}
+	a.Cancel(p.req.Key)
+	w := &waiter{request: p.req, certain: certain}
+	a.waiting.all[p.req.Key] = w
+	if p.choice == nil || p.closed != nil {
+		return // only the configuration can help
+	}
+	a.list(w, key)
+	if p.req.Sharing.Key != "" {
+		w.group = a.groupOf(p.req.Sharing.Key)
+		w.group.waiters[w] = struct{}{}
+	}
 }
 
 // staysIn tells whether a waiter keeps its place in its queue with a new request.
@@ -177,29 +172,29 @@ func (w *waiter) staysIn(key queueKey, certain bool, req *service.Request) bool 
 	return w.queue != nil && w.queue.queueKey == key && !certain && w.group == nil && req.Sharing.Key == "" && w.request.Created.Equal(req.Created)
 }
 
-func (w *waiter) note(req *service.Request) {
-	w.request = *req
-	w.request.Held = nil
-}
-
 // list puts a waiter where it is found by pool, address or namespace.
 func (a *Allocator) list(w *waiter, key queueKey) {
-	if !w.certain {
-		w.queue = a.waiting.queues[key]
-		if w.queue == nil {
-			w.queue = &queue{key, newQueueTree()}
-			a.waiting.queues[key] = w.queue
+	shares := w.request.Sharing.Key != ""
+	if w.certain {
+		for _, addr := range w.request.Addresses {
+			put(a.waiting.byAddr, addr, w)
 		}
-		w.queue.tree.ReplaceOrInsert(w)
+	}
+	if w.certain || shares && a.quotas {
+		put(a.waiting.byNamespace, w.request.Key.Namespace, w)
+	}
+	if w.certain || shares && key.lack&lacksAll != 0 {
+		if key.lack != 0 {
+			a.waiting.mixed[w] = struct{}{}
+		}
 		return
 	}
-	for _, addr := range w.request.Addresses {
-		put(a.waiting.byAddr, addr, w)
+	w.queue = a.waiting.queues[key]
+	if w.queue == nil {
+		w.queue = &queue{key, newQueueTree(a.waiting.nodes)}
+		a.waiting.queues[key] = w.queue
 	}
-	put(a.waiting.byNamespace, w.request.Key.Namespace, w)
-	if key.lack != 0 {
-		a.waiting.mixed[w] = struct{}{}
-	}
+	w.queue.tree.ReplaceOrInsert(w)
 }
 
 // Cancel takes a Service from wherever it waits. What it holds it keeps.
@@ -227,13 +222,11 @@ func (s *waiting) unlist(w *waiter) {
 		}
 		w.queue = nil
 	}
-	if w.certain {
-		for _, addr := range w.request.Addresses {
-			drop(s.byAddr, addr, w)
-		}
-		drop(s.byNamespace, w.request.Key.Namespace, w)
-		delete(s.mixed, w)
+	for _, addr := range w.request.Addresses {
+		drop(s.byAddr, addr, w)
 	}
+	drop(s.byNamespace, w.request.Key.Namespace, w)
+	delete(s.mixed, w)
 }
 
 func put[K comparable](in map[K]map[*waiter]struct{}, key K, w *waiter) {
