@@ -78,7 +78,13 @@ func newQueueTree(nodes *btree.FreeListG[*waiter]) *btree.BTreeG[*waiter] {
 // byAge orders by age; those of one age by name, so that the order is the same at every start.
 func byAge(x, y *waiter) int {
 	a, b := x.request, y.request
-	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key.Namespace, b.Key.Namespace), cmp.Compare(a.Key.Name, b.Key.Name))
+	if c := a.Created.Compare(b.Created); c != 0 {
+		return c
+	}
+	if a.Key.Namespace != b.Key.Namespace {
+		return cmp.Compare(a.Key.Namespace, b.Key.Namespace)
+	}
+	return cmp.Compare(a.Key.Name, b.Key.Name)
 }
 
 // Serve tries the oldest Service that waits and that something freed or configured since its last try could serve. It
