@@ -13,6 +13,10 @@ var builder = runtime.NewSchemeBuilder(func(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
 		&IPAddressPool{}, &IPAddressPoolList{},
 		&L2Advertisement{}, &L2AdvertisementList{},
+		&BGPAdvertisement{}, &BGPAdvertisementList{},
+		&BGPPeer{}, &BGPPeerList{},
+		&BFDProfile{}, &BFDProfileList{},
+		&Community{}, &CommunityList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

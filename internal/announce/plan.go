@@ -221,8 +221,8 @@ func (p *planner) poolOf(addr netip.Addr) string {
 			if h.Addr != addr {
 				continue
 			}
-			if pool, ok := p.config.Pool(h.Pool); ok {
-				return pool.Name
+			if p.config.HasPool(h.Pool) {
+				return h.Pool
 			}
 		}
 	}

@@ -149,6 +149,10 @@ func TestTheLifeOfAPlan(t *testing.T) {
 		{"a pool that shrinks keeps its holders", func() {
 			p.setConfig(mustConfig(t, []*v1beta1.IPAddressPool{pool("lan", "192.0.2.150-192.0.2.199")}, all))
 		}, "192.0.2.100", "n1", election.Fit, "subnet"},
+		{"so does one that an edit puts out of force", func() {
+			c, _ := config.New(config.Resources{Pools: []*v1beta1.IPAddressPool{pool("lan", "192.0.2.1")}, L2Advertisements: []*v1beta1.L2Advertisement{all}})
+			p.setConfig(c)
+		}, "192.0.2.100", "n1", election.Fit, "subnet"},
 		{"a pool that is gone does not", func() {
 			p.setConfig(mustConfig(t, []*v1beta1.IPAddressPool{pool("other", "192.0.2.150-192.0.2.199")}, all))
 		}, "192.0.2.100", "", election.NotSelected, ""},

@@ -25,7 +25,6 @@ type book struct {
 	class   string // see service.Of
 	alloc   *ipam.Allocator
 	entries map[types.NamespacedName]*entry
-	waiting waiting
 	changed []types.NamespacedName
 }
 
@@ -36,8 +35,7 @@ type entry struct {
 	req     service.Request
 	since   time.Time // when it was first seen without its addresses; zero when it came with them
 	leases  []ipam.Lease
-	refusal *ipam.Refusal
-	lack    lack
+	refusal *service.Refusal
 	// notes are what happened to it that its status does not tell, for the next write to report.
 	notes []note
 
@@ -104,6 +102,7 @@ func (b *book) observe(svc *corev1.Service, shown bool, now time.Time) {
 	b.seat(e)
 	b.allocate(e)
 	b.settle(e)
+	b.serve()
 }
 
 // update gives an entry a newer version of its Service.
@@ -161,30 +160,25 @@ func (b *book) seat(e *entry) {
 
 // allocate gives an entry what it asks for as far as it can be had, and puts it where it waits for the rest.
 func (b *book) allocate(e *entry) {
-	b.waiting.remove(e)
 	if e.leaving {
+		b.alloc.Cancel(e.key)
 		e.leases, e.refusal = nil, nil
 		b.touch(e.key)
 		return
 	}
 	r := b.alloc.Allocate(e.req)
 	e.leases, e.refusal = r.Leases, r.Refusal
-	b.waiting.add(e)
 	b.touch(e.key)
 }
 
 // settle gives back the addresses that an entry no longer wants and no longer shows, and ends a leaving entry that
 // has nothing of ours left.
 func (b *book) settle(e *entry) {
-	freed := false
 	for _, l := range b.alloc.Held(e.key) {
 		wanted := slices.ContainsFunc(e.leases, func(x ipam.Lease) bool { return x.Addr == l.Addr })
 		if !wanted && !shows(e.svc, l.Addr) {
-			freed = b.alloc.Return(e.key, l.Addr) || freed
+			b.alloc.Return(e.key, l.Addr)
 		}
-	}
-	if freed {
-		b.serve()
 	}
 	if e.leaving && !e.stale && bears(e.svc, b.desired(e)) {
 		b.forget(e)
@@ -240,22 +234,23 @@ func (b *book) conflicted(key types.NamespacedName) {
 
 // forget drops an entry and frees what it held.
 func (b *book) forget(e *entry) {
-	b.waiting.remove(e)
 	delete(b.entries, e.key)
 	e.leases, e.refusal = nil, nil
-	if len(b.alloc.Release(e.key)) > 0 {
-		b.serve()
-	}
+	b.alloc.Release(e.key)
+	b.serve()
 }
 
-// serve gives freed addresses to those that wait for them, the oldest first.
+// serve gives what was freed to those that wait for it, the oldest first.
 func (b *book) serve() {
 	for {
-		e := b.waiting.next(b.alloc)
-		if e == nil {
+		key, r, ok := b.alloc.Serve()
+		if !ok {
 			return
 		}
-		b.allocate(e)
+		if e := b.entries[key]; e != nil {
+			e.leases, e.refusal = r.Leases, r.Refusal
+			b.touch(key)
+		}
 	}
 }
 
@@ -280,6 +275,7 @@ func (b *book) configure(pools []config.Pool) {
 		b.allocate(e)
 		b.settle(e)
 	}
+	b.serve()
 }
 
 // desired is the status an entry should have.

@@ -226,8 +226,11 @@ func available(pool string, accepted metav1.ConditionStatus, counts []ipam.Count
 	for _, n := range counts {
 		switch {
 		case n.Pool != pool:
-		case n.Free:
+		case n.Free():
 			c.Status = metav1.ConditionTrue
+		case n.Draining:
+			c.Reason, c.Message = string(ipam.PoolDraining), "The pool is draining: it serves nobody new"
+			return c
 		case n.Total.Sign() > 0:
 			exhausted = append(exhausted, fmt.Sprintf("all %v %s addresses are in use", n.Total, n.Family))
 		}

@@ -92,7 +92,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range counts {
 		total, _ := new(big.Float).SetInt(c.Total).Float64()
 		gauge(m.addresses, total, c.Pool, string(c.Family))
-		gauge(m.inUse, float64(c.InUse), c.Pool, string(c.Family))
+		gauge(m.inUse, float64(c.Assigned), c.Pool, string(c.Family))
 		gauge(m.outside, float64(c.Outside), c.Pool, string(c.Family))
 	}
 }

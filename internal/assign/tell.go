@@ -99,7 +99,7 @@ func verdict(e *entry) (metav1.ConditionStatus, string) {
 	switch {
 	case e.refusal == nil:
 		return metav1.ConditionTrue, service.ReasonAssigned
-	case len(e.leases) > 0 && !e.req.AllFamilies:
+	case len(e.leases) > 0 && len(e.leases) < len(e.req.Families) && !e.req.AllFamilies:
 		return metav1.ConditionTrue, service.ReasonPartlyAssigned
 	default:
 		return metav1.ConditionFalse, string(e.refusal.Reason)

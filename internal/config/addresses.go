@@ -25,6 +25,19 @@ func ParseRange(entry string) (netipx.IPRange, error) {
 	return r, nil
 }
 
+// parseExclude reads one entry of what a pool excludes: as in a pool, or a single address.
+func parseExclude(entry string) (netipx.IPRange, error) {
+	entry = strings.TrimSpace(entry)
+	if a, err := parseAddr(entry); err == nil {
+		return netipx.IPRangeFrom(a, a), nil
+	}
+	r, err := parseRange(entry)
+	if err != nil {
+		return netipx.IPRange{}, fmt.Errorf("%q: %w", entry, err)
+	}
+	return r, nil
+}
+
 func parseRange(entry string) (netipx.IPRange, error) {
 	from, to, isRange := strings.Cut(entry, "-")
 	if !isRange {

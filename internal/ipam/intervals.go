@@ -1,7 +1,6 @@
 package ipam
 
 import (
-	"math/bits"
 	"net/netip"
 
 	"github.com/google/btree"
@@ -9,8 +8,12 @@ import (
 
 // intervals is a set of addresses of one family, kept as disjoint intervals that do not touch each other. Every
 // method costs the logarithm of the number of intervals.
+//
+// With avoid, buggy addresses are not in the set, although they may lie in an interval: each is taken out when it
+// becomes the lowest one. So a prefix stays one interval, however many buggy addresses it holds.
 type intervals struct {
-	tree *btree.BTreeG[*interval]
+	tree  *btree.BTreeG[*interval]
+	avoid bool
 
 	pivot interval // what a look-up compares with
 	found *interval
@@ -23,8 +26,8 @@ type interval struct{ first, last netip.Addr }
 // degree of the trees. Nodes of 16 to 32 children keep trees of the sizes at hand three levels deep.
 const degree = 16
 
-func newIntervals() *intervals {
-	s := &intervals{tree: btree.NewG(degree, func(x, y *interval) bool { return x.first.Less(y.first) })}
+func newIntervals(avoid bool) *intervals {
+	s := &intervals{avoid: avoid, tree: btree.NewG(degree, func(x, y *interval) bool { return x.first.Less(y.first) })}
 	s.visit = func(i *interval) bool {
 		s.found = i
 		return false
@@ -43,12 +46,39 @@ func (s *intervals) takeFirst() netip.Addr {
 	} else {
 		i.first = addr.Next() // stays below the next interval: the tree's order holds
 	}
+	s.settle()
 	return addr
+}
+
+// settle takes out the lowest addresses for as long as they are to be avoided. No address is taken out twice, so what
+// this costs was paid for when the addresses below were taken.
+func (s *intervals) settle() {
+	for s.avoid {
+		i, ok := s.tree.Min()
+		switch {
+		case !ok || !buggy(i.first):
+			return
+		case i.first == i.last:
+			s.tree.DeleteMin()
+		default:
+			i.first = i.first.Next()
+		}
+	}
+}
+
+// buggy tells whether some old network gear takes an address for that of a network or for a broadcast.
+func buggy(addr netip.Addr) bool {
+	if !addr.Is4() {
+		return false
+	}
+	last := addr.As4()[3]
+	return last == 0 || last == 255
 }
 
 // addRange adds addresses none of which is in the set or next to an address of it.
 func (s *intervals) addRange(first, last netip.Addr) {
 	s.tree.ReplaceOrInsert(&interval{first, last})
+	s.settle()
 }
 
 // add adds an address that is not in the set.
@@ -77,6 +107,11 @@ func (s *intervals) add(addr netip.Addr) {
 
 // remove removes an address; one that is not in the set is let be.
 func (s *intervals) remove(addr netip.Addr) {
+	s.cut(addr)
+	s.settle()
+}
+
+func (s *intervals) cut(addr netip.Addr) {
 	i := s.upTo(addr)
 	if i == nil || i.last.Less(addr) {
 		return
@@ -101,33 +136,4 @@ func (s *intervals) upTo(addr netip.Addr) *interval {
 	s.pivot.first, s.found = addr, nil
 	s.tree.DescendLessOrEqual(&s.pivot, s.visit)
 	return s.found
-}
-
-// bitset is a set of small numbers.
-type bitset []uint64
-
-func newBitset(n int) bitset { return make(bitset, (n+63)/64) }
-
-func (b bitset) set(i int)      { b[i/64] |= 1 << (i % 64) }
-func (b bitset) clear(i int)    { b[i/64] &^= 1 << (i % 64) }
-func (b bitset) has(i int) bool { return b[i/64]&(1<<(i%64)) != 0 }
-
-// first returns the lowest number of the set, -1 when it is empty.
-func (b bitset) first() int {
-	for w, word := range b {
-		if word != 0 {
-			return w*64 + bits.TrailingZeros64(word)
-		}
-	}
-	return -1
-}
-
-// firstOfBoth returns the lowest number that is in both sets, -1 for none. The sets are of one size.
-func firstOfBoth(x, y bitset) int {
-	for w := range x {
-		if word := x[w] & y[w]; word != 0 {
-			return w*64 + bits.TrailingZeros64(word)
-		}
-	}
-	return -1
 }

@@ -214,7 +214,7 @@ func (a *Announcer) reconcile(now time.Time) (retryAt time.Time) {
 
 	wanted := map[int]link{}
 	for _, l := range links {
-		if len(l.subnets) > 0 || slices.Contains(a.named, l.name) {
+		if len(l.subnets) > 0 || named(a.named, l.name) {
 			wanted[l.index] = l
 		}
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"heraldlb.io/herald/internal/config"
 )
 
 // Interface is a network interface on which addresses can be announced now: it is up, has carrier, and at least one
@@ -28,7 +30,7 @@ type Interface struct {
 type Scope struct {
 	// BySubnet: on each interface with a subnet that holds the address.
 	BySubnet bool
-	// Interfaces: on these too, whatever their subnets.
+	// Interfaces: on these too, whatever their subnets. They are names and patterns (config.MatchInterface).
 	Interfaces []string
 
 	// Absent, when not empty, makes this node a stand-in: it answers with the MAC of an absent node, and announces
@@ -61,7 +63,7 @@ func (s Scope) Includes(i Interface, addr netip.Addr) bool {
 	if addr.Is4() && !i.ARP || addr.Is6() && !i.NDP {
 		return false
 	}
-	if slices.Contains(s.Interfaces, i.Name) {
+	if named(s.Interfaces, i.Name) {
 		return true
 	}
 	return s.BySubnet && slices.ContainsFunc(i.Subnets, func(p netip.Prefix) bool { return p.Contains(addr) })
@@ -73,6 +75,10 @@ func (s Scope) isStandIn() bool { return len(s.Absent) > 0 }
 func (s Scope) Equal(o Scope) bool {
 	return s.BySubnet == o.BySubnet && slices.Equal(s.Interfaces, o.Interfaces) &&
 		slices.EqualFunc(s.Absent, o.Absent, func(x, y Absent) bool { return x.Name == y.Name && bytes.Equal(x.MAC, y.MAC) })
+}
+
+func named(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return config.MatchInterface(p, name) })
 }
 
 // link is an interface of the node as the kernel lists it.

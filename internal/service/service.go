@@ -1,8 +1,9 @@
-// Package service reads from a Service what it asks of Herald: whether it is ours to serve, the IP families it
-// wants, and the addresses it holds. It also owns the names that Herald writes on Services, so that controller and
-// speaker agree on them.
+// Package service reads from a Service what it asks of Herald: whether it is ours to serve, the IP families, pool and
+// addresses it wants, with whom it would share them, and what it holds. It also owns the names that Herald reads and
+// writes on Services, so that controller and speaker agree on them.
 //
-// It is pure, and it only reads: it never changes a Service and decides nothing about addresses.
+// It is pure, and it only reads: it never changes a Service and decides nothing about addresses. What a Service asks
+// for and nobody could give, because it contradicts itself, is refused here; the rest is package ipam's.
 package service
 
 import (
@@ -12,7 +13,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 )
 
 // Class is the spec.loadBalancerClass that means Herald.
@@ -33,39 +33,10 @@ const (
 	ReasonPartlyAssigned = "AddressPartlyAssigned"
 )
 
-// Request is what a Service asks for, and what its status says it holds.
-type Request struct {
-	Key types.NamespacedName
-
-	// Families are the IP families wanted, the Service's first one first.
-	Families []corev1.IPFamily
-
-	// AllFamilies: a part of Families is of no use to the Service. When false, it wants what can be had of them.
-	AllFamilies bool
-
-	// Held are the addresses of status.loadBalancer.
-	Held []Held
-}
-
 // Held is one address of a Service's status, with the pool that AnnotationPool names for it, empty for none.
 type Held struct {
 	Addr netip.Addr
 	Pool string
-}
-
-// Of returns what a Service asks for; false means that it is not to be served: another type, another class, or on
-// its way out. class is the only load balancer class to serve; empty means Class, and Services that name none.
-func Of(svc *corev1.Service, class string) (Request, bool) {
-	if !OfClass(svc, class) || svc.DeletionTimestamp != nil {
-		return Request{}, false
-	}
-	families := Families(svc)
-	return Request{
-		Key:         types.NamespacedName{Namespace: svc.Namespace, Name: svc.Name},
-		Families:    families,
-		AllFamilies: len(families) < 2 || policy(svc) == corev1.IPFamilyPolicyRequireDualStack,
-		Held:        HeldBy(svc),
-	}, true
 }
 
 // OfClass tells whether a Service is of type LoadBalancer and of the class, in the sense of Of.
