@@ -10,7 +10,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// delegate gives memberlist this member's health to spread.
+// delegate gives memberlist what this member has to say, and hears what others say. Its methods are called by several
+// goroutines, and must not block.
 type delegate struct{ r *Ring }
 
 func (d delegate) NodeMeta(limit int) []byte {
@@ -24,10 +25,18 @@ func (d delegate) NodeMeta(limit int) []byte {
 	return b
 }
 
-func (delegate) NotifyMsg([]byte)                {}
-func (delegate) GetBroadcasts(int, int) [][]byte { return nil }
-func (delegate) LocalState(bool) []byte          { return nil }
-func (delegate) MergeRemoteState([]byte, bool)   {}
+func (d delegate) NotifyMsg(b []byte) { d.r.hear(b) }
+
+// GetBroadcasts fills what space memberlist's own news leave in a packet.
+func (d delegate) GetBroadcasts(overhead, limit int) [][]byte {
+	if b := d.r.claims.next(limit - overhead); b != nil {
+		return [][]byte{b}
+	}
+	return nil
+}
+
+func (d delegate) LocalState(bool) []byte            { return d.r.state() }
+func (d delegate) MergeRemoteState(b []byte, _ bool) { d.r.hear(b) }
 
 // events hears from memberlist who comes, changes and goes. It is called with memberlist's lock held.
 type events struct{ r *Ring }
@@ -53,7 +62,7 @@ func (e events) NotifyUpdate(n *memberlist.Node) {
 	r.members[n.Name] = m
 	r.heard(m)
 	delete(r.absent, n.Name)
-	r.metrics.members.Set(float64(len(r.members)))
+	r.countMembers()
 	notify(r.changed)
 }
 
@@ -62,7 +71,7 @@ func (e events) NotifyLeave(n *memberlist.Node) {
 	r.mu.Lock()
 	delete(r.members, n.Name)
 	_, away := r.away[n.Name]
-	r.metrics.members.Set(float64(len(r.members)))
+	r.countMembers()
 	r.mu.Unlock()
 	notify(r.changed)
 	if n.Name == r.cfg.Node {
@@ -74,6 +83,12 @@ func (e events) NotifyLeave(n *memberlist.Node) {
 		msg = "member is away: its speaker is being restarted"
 	}
 	level.Info(r.logger).Log("msg", msg, "peer", n.Name, "addr", n.Address())
+}
+
+// countMembers is called with the lock held.
+func (r *Ring) countMembers() {
+	r.alive.Store(int32(len(r.members)))
+	r.metrics.members.Set(float64(len(r.members)))
 }
 
 // debugLog passes memberlist's own lines on as debug lines: what matters of them is told by events above.

@@ -8,6 +8,8 @@ type metrics struct {
 	joined       prometheus.Gauge
 	joinFailures prometheus.Counter
 	leaves       prometheus.Counter
+	claims       prometheus.Gauge
+	rejected     *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -32,7 +34,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "herald_gossip_members_lost_total",
 			Help: "Members that left or were found dead.",
 		}),
+		claims: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "herald_gossip_claims",
+			Help: "Claims of addresses that this member knows of, its own and those of others.",
+		}),
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "herald_gossip_rejected_total",
+			Help: "Messages and claims that were not taken in, by reason.",
+		}, []string{"reason"}),
 	}
-	reg.MustRegister(m.members, m.wanted, m.joined, m.joinFailures, m.leaves)
+	for _, reason := range []string{"malformed", "version", "claim_invalid", "claims_full"} {
+		m.rejected.WithLabelValues(reason)
+	}
+	reg.MustRegister(m.members, m.wanted, m.joined, m.joinFailures, m.leaves, m.claims, m.rejected)
 	return m
 }

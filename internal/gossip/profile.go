@@ -29,6 +29,9 @@ const (
 	// times this.
 	gossipInterval = 20 * time.Millisecond
 
+	// retransmitMult times the decimal digits of N is how often a member passes on a piece of news.
+	retransmitMult = 4
+
 	// gossipToTheDead is how long a dead member is kept and told that it is held for dead, so that it can object. The
 	// dead inflate the N above; a ring that heals later does so by joining again.
 	gossipToTheDead = 10 * time.Second
@@ -57,6 +60,7 @@ func profile() *memberlist.Config {
 	c.SuspicionMult = suspicionMult
 	c.SuspicionMaxTimeoutMult = suspicionMaxTimeoutMult
 	c.GossipInterval = gossipInterval
+	c.RetransmitMult = retransmitMult
 	c.GossipToTheDeadTime = gossipToTheDead
 	c.DeadNodeReclaimTime = deadNodeReclaim
 	c.PushPullInterval = pushPullInterval

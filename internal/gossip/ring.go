@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
@@ -41,6 +42,9 @@ type Config struct {
 	// RestartGrace is how long a member that is being restarted may be away and keep its addresses; zero is
 	// [DefaultRestartGrace]. It is the same for all members.
 	RestartGrace time.Duration
+	// Prefer tells whether x is to have an address that x and y claim at the same epoch. It is the same for all members,
+	// must not block, and prefers one of any two; nil prefers the name that sorts first.
+	Prefer func(addr netip.Addr, x, y string) bool
 
 	// transport replaces UDP and TCP; it returns the port it listens on.
 	transport func() (memberlist.Transport, int, error)
@@ -71,6 +75,8 @@ type Ring struct {
 	cfg     Config
 	logger  log.Logger
 	metrics *metrics
+	claims  *registers
+	alive   atomic.Int32 // members
 
 	changed       chan struct{}
 	healthChanged chan struct{}
@@ -98,6 +104,7 @@ func New(cfg Config, logger log.Logger, reg prometheus.Registerer) *Ring {
 		cfg:           cfg,
 		logger:        logger,
 		metrics:       newMetrics(reg),
+		claims:        newRegisters(cfg.Prefer),
 		changed:       make(chan struct{}, 1),
 		healthChanged: make(chan struct{}, 1),
 		wantChanged:   make(chan struct{}, 1),
@@ -159,7 +166,7 @@ func (r *Ring) Members() []Member {
 	return out
 }
 
-// Changed gets a value when Members or Ready may return something new; several changes may make one value.
+// Changed gets a value when Members, TakeClaims or Ready may return something new; several changes may make one value.
 func (r *Ring) Changed() <-chan struct{} { return r.changed }
 
 // Ready returns nil once this member takes part and each wanted peer has joined or was found unreachable, and else

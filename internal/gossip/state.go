@@ -1,0 +1,90 @@
+package gossip
+
+import (
+	"errors"
+	"math"
+	"net/netip"
+
+	"github.com/go-kit/log/level"
+)
+
+// Claim takes claims into the table and spreads those that win there to every member. A claim that loses against one
+// that is held, or whose epoch had to be raised, is told by TakeClaims; one that is malformed or that the table has no
+// room for is dropped, counted, and logged.
+func (r *Ring) Claim(claims []Claim) {
+	sends := r.sends()
+	for _, c := range claims {
+		if v := r.claims.claim(c, sends); v == claimInvalid || v == claimExcess {
+			r.metrics.rejected.WithLabelValues(rejection(v)).Inc()
+			level.Error(r.logger).Log("msg", "claim is not spread", "ip", c.Addr, "node", c.Node, "epoch", c.Epoch, "reason", rejection(v))
+		}
+	}
+	r.claimsChanged()
+}
+
+// Forget drops the claims for addresses that no Service holds any more. They are not spread again unless somebody makes
+// a new claim.
+func (r *Ring) Forget(addrs []netip.Addr) {
+	r.claims.forget(addrs)
+	r.claimsChanged()
+}
+
+// TakeClaims returns, by address, the claims that came in from other members and won since it was last called, and what
+// is held in place of own claims that lost. Changed has a value when there are some.
+func (r *Ring) TakeClaims() []Claim { return r.claims.take() }
+
+func (r *Ring) claimsChanged() {
+	r.metrics.claims.Set(float64(r.claims.len()))
+	notify(r.changed)
+}
+
+// sends is how many times this member sends a piece of news, each time to one other: as memberlist does with its own, so
+// that in a ring of any size nobody is likely to miss it.
+func (r *Ring) sends() int {
+	return retransmitMult * max(1, int(math.Ceil(math.Log10(float64(r.alive.Load()+1)))))
+}
+
+// hear takes in a message from another member, a packet's or a whole state.
+func (r *Ring) hear(b []byte) {
+	all, err := sections(b)
+	sends := r.sends()
+	news := false
+	for _, s := range all {
+		if s.kind != sectionClaims {
+			continue // of a later version
+		}
+		err = errors.Join(err, readClaims(s.b, func(c Claim) {
+			switch v := r.claims.merge(c, sends); v {
+			case claimTaken:
+				news = true
+			case claimInvalid, claimExcess:
+				r.metrics.rejected.WithLabelValues(rejection(v)).Inc()
+			}
+		}))
+	}
+	switch {
+	case errors.Is(err, errVersion):
+		r.metrics.rejected.WithLabelValues("version").Inc()
+	case err != nil:
+		r.metrics.rejected.WithLabelValues("malformed").Inc()
+	}
+	if news {
+		r.claimsChanged()
+	}
+}
+
+// state is what this member tells when whole states are exchanged.
+func (r *Ring) state() []byte {
+	var w claimWriter
+	for _, c := range r.claims.all() {
+		w.append(c, math.MaxInt)
+	}
+	return message(section{sectionClaims, w.b})
+}
+
+func rejection(v verdict) string {
+	if v == claimExcess {
+		return "claims_full"
+	}
+	return "claim_invalid"
+}
