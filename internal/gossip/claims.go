@@ -46,7 +46,8 @@ type registers struct {
 	entries map[netip.Addr]*register
 	live    int                     // entries that are not forgotten
 	taken   map[netip.Addr]struct{} // changed from outside since the last take
-	queue   []netip.Addr            // to be spread, each once; the first goes first
+	own     []netip.Addr            // claimed here and not sent to the peers yet
+	queue   []netip.Addr            // to be passed on, each once; the first goes first
 }
 
 type register struct {
@@ -113,6 +114,7 @@ func (t *registers) claim(c Claim, sends int) verdict {
 	if !t.set(c, e, sends) {
 		return claimExcess
 	}
+	t.own = append(t.own, c.Addr)
 	return claimTaken
 }
 
@@ -210,23 +212,24 @@ func (t *registers) len() int {
 	return t.live
 }
 
-// next returns a message of at most limit bytes with the claims that wait longest to be spread, nil when none waits or
-// not one fits. Each claim goes out with its newest value.
+// nextOwn returns a message of at most limit bytes with claims that were made here and not sent yet, nil when there is
+// none.
+func (t *registers) nextOwn(limit int) []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n, b := t.write(t.own, limit)
+	if t.own = t.own[n:]; len(t.own) == 0 {
+		t.own = nil
+	}
+	return b
+}
+
+// next returns a message of at most limit bytes with the claims that wait longest to be passed on, nil when none waits
+// or not one fits.
 func (t *registers) next(limit int) []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.queue) == 0 {
-		return nil
-	}
-	var w claimWriter
-	n := 0
-	for ; n < len(t.queue); n++ {
-		addr := t.queue[n]
-		e := t.entries[addr]
-		if e.forgotten.IsZero() && !w.append(Claim{Addr: addr, Node: e.node, Epoch: e.epoch}, limit-messageOverhead) {
-			break
-		}
-	}
+	n, b := t.write(t.queue, limit)
 	sent := t.queue[:n:n]
 	t.queue = t.queue[n:]
 	for _, addr := range sent {
@@ -240,8 +243,22 @@ func (t *registers) next(limit int) []byte {
 	if len(t.queue) == 0 {
 		t.queue = nil
 	}
-	if len(w.b) == 0 {
-		return nil
+	return b
+}
+
+// write returns a message with the claims for the first n addresses, as many as fit into limit bytes, each with its
+// newest value; nil when there is none.
+func (t *registers) write(addrs []netip.Addr, limit int) (n int, b []byte) {
+	var w claimWriter
+	for _, addr := range addrs {
+		e, ok := t.entries[addr]
+		if ok && e.forgotten.IsZero() && !w.append(Claim{Addr: addr, Node: e.node, Epoch: e.epoch}, limit-messageOverhead) {
+			break
+		}
+		n++
 	}
-	return message(section{sectionClaims, w.b})
+	if len(w.b) == 0 {
+		return n, nil
+	}
+	return n, message(section{sectionClaims, w.b})
 }

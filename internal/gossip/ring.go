@@ -81,6 +81,7 @@ type Ring struct {
 	changed       chan struct{}
 	healthChanged chan struct{}
 	wantChanged   chan struct{}
+	claimed       chan struct{}
 
 	mu       sync.Mutex          // never held while memberlist is called: memberlist calls back
 	members  map[string]Member   // that memberlist holds for alive
@@ -108,6 +109,7 @@ func New(cfg Config, logger log.Logger, reg prometheus.Registerer) *Ring {
 		changed:       make(chan struct{}, 1),
 		healthChanged: make(chan struct{}, 1),
 		wantChanged:   make(chan struct{}, 1),
+		claimed:       make(chan struct{}, 1),
 		members:       map[string]Member{},
 		away:          map[string]*absence{},
 		absent:        map[string]bool{},
@@ -204,6 +206,7 @@ func (r *Ring) Run(ctx context.Context) {
 
 	var running sync.WaitGroup
 	running.Go(func() { r.spreadHealth(ctx, ml) })
+	running.Go(func() { r.spreadClaims(ctx, ml) })
 	running.Go(func() { r.keepJoined(ctx, ml) })
 	<-ctx.Done()
 	running.Wait()

@@ -23,14 +23,14 @@ const secret = "0123456789abcdef0123456789abcdef"
 
 // network is the loopback, with links that a test can cut.
 type network struct {
-	t    *testing.T
+	t    testing.TB
 	next byte
 
 	mu  sync.Mutex
 	cut map[[2]netip.Addr]bool
 }
 
-func newNetwork(t *testing.T) *network {
+func newNetwork(t testing.TB) *network {
 	return &network{t: t, cut: map[[2]netip.Addr]bool{}}
 }
 
@@ -145,7 +145,7 @@ func names(m *member) string {
 }
 
 // sees waits until the member sees exactly these, for at most limit, and returns how long it took.
-func sees(t *testing.T, m *member, want string, limit time.Duration) time.Duration {
+func sees(t testing.TB, m *member, want string, limit time.Duration) time.Duration {
 	t.Helper()
 	start := time.Now()
 	deadline := time.After(limit)
@@ -160,7 +160,7 @@ func sees(t *testing.T, m *member, want string, limit time.Duration) time.Durati
 }
 
 // ready waits until the member takes part.
-func ready(t *testing.T, m *member) {
+func ready(t testing.TB, m *member) {
 	t.Helper()
 	deadline := time.After(10 * time.Second)
 	for m.Ready() != nil {
