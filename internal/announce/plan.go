@@ -48,15 +48,8 @@ type planner struct {
 	holders   map[netip.Addr][]types.NamespacedName // sorted
 	decisions map[netip.Addr]Decision
 
-	facts map[string][]fact // by pool; computed when needed, forgotten when configuration, nodes or members change
+	facts map[string][]fact // by advertisements; computed when needed, forgotten when configuration, nodes or members change
 	dirty map[netip.Addr]struct{}
-}
-
-// fact is what is known of a node in relation to a pool, the same for all its addresses.
-type fact struct {
-	candidate  election.Candidate // without Reachable and Endpoint
-	scope      layer2.Scope
-	interfaces []layer2.Interface
 }
 
 func newPlanner(self string) *planner {
@@ -164,7 +157,7 @@ func (p *planner) decide(addr netip.Addr) Decision {
 	if len(d.Services) == 0 {
 		return d
 	}
-	facts := p.factsOf(p.poolOf(addr))
+	facts := p.factsOf(addr, d.Services)
 	candidates := make([]election.Candidate, len(facts))
 	for i, f := range facts {
 		candidates[i] = f.candidate
@@ -227,60 +220,6 @@ func (p *planner) poolOf(addr netip.Addr) string {
 		}
 	}
 	return ""
-}
-
-// factsOf returns what is known of each node and member in relation to a pool, by name.
-func (p *planner) factsOf(pool string) []fact {
-	if f, ok := p.facts[pool]; ok {
-		return f
-	}
-	names := map[string]struct{}{}
-	for n := range p.nodes {
-		names[n] = struct{}{}
-	}
-	for n := range p.members {
-		names[n] = struct{}{}
-	}
-	out := make([]fact, 0, len(names))
-	for _, name := range slices.Sorted(maps.Keys(names)) {
-		n, known := p.nodes[name]
-		member, alive := p.members[name]
-		f := fact{candidate: election.Candidate{
-			Node:               name,
-			Alive:              alive,
-			Excluded:           n.excluded,
-			NetworkUnavailable: n.networkUnavailable,
-			NotReady:           n.notReady,
-			Draining:           member.Health.Draining,
-			Away:               member.Away,
-		}}
-		if pool != "" && known {
-			f.scope, f.candidate.Selected = p.scope(pool, n)
-		}
-		for _, i := range member.Health.Interfaces {
-			f.interfaces = append(f.interfaces, layer2.Interface{Name: i.Name, MAC: i.MAC, ARP: i.ARP, NDP: i.NDP, Subnets: i.Subnets})
-		}
-		out = append(out, f)
-	}
-	p.facts[pool] = out
-	return out
-}
-
-// scope returns on which interfaces of a node the advertisements announce a pool, and whether any selects both.
-func (p *planner) scope(pool string, n node) (s layer2.Scope, selected bool) {
-	for _, a := range p.config.L2Advertisements {
-		if !a.SelectsPool(pool) || !a.SelectsNode(n.labels) {
-			continue
-		}
-		selected = true
-		if a.Interfaces == nil {
-			s.BySubnet = true
-		}
-		s.Interfaces = append(s.Interfaces, a.Interfaces...)
-	}
-	slices.Sort(s.Interfaces)
-	s.Interfaces = slices.Compact(s.Interfaces)
-	return s, selected
 }
 
 // interfaces returns the interfaces that advertisements name, sorted.

@@ -177,6 +177,73 @@ func TestTheLifeOfAPlan(t *testing.T) {
 	}
 }
 
+// Two Services share an address, and advertisements select one, the other or both.
+func TestAdvertisementsSelectServices(t *testing.T) {
+	lan := []*v1beta1.IPAddressPool{pool("lan", "192.0.2.100-192.0.2.199")}
+	labelled := func(key, value string) []metav1.LabelSelector {
+		return []metav1.LabelSelector{{MatchLabels: map[string]string{key: value}}}
+	}
+	advertise := func(name, tier, iface string) *v1beta1.L2Advertisement {
+		return advertisement(name, v1beta1.L2AdvertisementSpec{ServiceSelectors: labelled("tier", tier), Interfaces: []string{iface}})
+	}
+	member := []gossip.Member{alive("n1", on("eth0", "192.0.2.0/24"), on("eth1", "192.0.2.0/24"))}
+	addr := netip.MustParseAddr("192.0.2.100")
+	tier := func(tier string) contribution {
+		c := cluster(addr.String())
+		c.labels = map[string]string{"tier": tier}
+		return c
+	}
+	p := newPlanner("n1")
+	p.setNodes(nodeFacts(readyNode("n1")))
+	p.setMembers(member)
+	for _, step := range []struct {
+		name       string
+		do         func()
+		reason     election.Reason
+		interfaces []string
+	}{
+		{"no advertisement selects the Service", func() {
+			p.setConfig(mustConfig(t, lan, advertise("gold", "gold", "eth0"), advertise("iron", "iron", "eth1")))
+			p.setService(key("shop"), tier("tin"))
+		}, election.NotSelected, nil},
+		{"its labels change", func() { p.setService(key("shop"), tier("gold")) }, election.Fit, []string{"eth0"}},
+		{"another Service shares the address", func() { p.setService(key("mail"), tier("iron")) }, election.Fit, []string{"eth0", "eth1"}},
+		{"the first one goes", func() { p.setService(key("shop"), contribution{}) }, election.Fit, []string{"eth1"}},
+		{"the other's advertisement goes", func() { p.setConfig(mustConfig(t, lan, advertise("gold", "gold", "eth0"))) }, election.NotSelected, nil},
+	} {
+		step.do()
+		p.plan()
+		if d := p.decisions[addr]; d.Reason != step.reason || !slices.Equal(d.Scope.Interfaces, step.interfaces) || d.Scope.BySubnet {
+			t.Fatalf("%s: reason %q, scope %+v; want %q on %v", step.name, d.Reason, d.Scope, step.reason, step.interfaces)
+		}
+	}
+}
+
+func TestThePreferredNodeIsAsked(t *testing.T) {
+	lan := []*v1beta1.IPAddressPool{pool("lan", "192.0.2.0/24")}
+	prefer := func(node string, weight int32) v1beta1.PreferredNodeSelector {
+		return v1beta1.PreferredNodeSelector{Weight: weight, Preference: metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelHostname: node}}}
+	}
+	p := newPlanner("n1")
+	p.setNodes(nodeFacts(readyNode("n1"), readyNode("n2"), readyNode("n3")))
+	p.setMembers([]gossip.Member{alive("n1", on("eth0", "192.0.2.0/24")), alive("n2", on("eth0", "192.0.2.0/24")), alive("n3", on("eth0", "192.0.2.0/24"))})
+	// n2 has the greatest sum over the advertisements that announce the address; n3's weight is of another pool's.
+	p.setConfig(mustConfig(t, append(lan, pool("other", "198.51.100.0/24")),
+		advertisement("a", v1beta1.L2AdvertisementSpec{PreferredNodeSelectors: []v1beta1.PreferredNodeSelector{prefer("n1", 50), prefer("n2", 30)}}),
+		advertisement("b", v1beta1.L2AdvertisementSpec{PreferredNodeSelectors: []v1beta1.PreferredNodeSelector{prefer("n2", 30)}}),
+		advertisement("c", v1beta1.L2AdvertisementSpec{IPAddressPools: []string{"other"}, PreferredNodeSelectors: []v1beta1.PreferredNodeSelector{prefer("n3", 100)}})))
+	a := netip.MustParseAddr("192.0.2.1")
+	for range 20 {
+		p.setService(key(a.String()), cluster(a.String()))
+		a = a.Next()
+	}
+	for _, c := range p.plan() {
+		if c.new.Owner != "n2" || c.new.Reason != election.LessPreferred {
+			t.Errorf("%s is owned by %q, and n1 is %q", c.new.Addr, c.new.Owner, c.new.Reason)
+		}
+	}
+}
+
 // whatever is what a step does not look at, because it follows from rank.
 const whatever = "?"
 

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"heraldlb.io/herald/internal/service"
 )
@@ -15,6 +16,9 @@ import (
 // served.
 type contribution struct {
 	held []service.Held
+
+	// labels are the Service's, by which advertisements select it.
+	labels labels.Set
 
 	// anywhere: every node can serve it, the policy being Cluster and an endpoint being there.
 	anywhere bool
@@ -28,7 +32,7 @@ func contributionOf(svc *corev1.Service, slices []*discoveryv1.EndpointSlice) co
 	if !service.Marked(svc) {
 		return contribution{}
 	}
-	c := contribution{held: service.HeldBy(svc)}
+	c := contribution{held: service.HeldBy(svc), labels: svc.Labels}
 	ready, serving := endpoints(slices)
 	usable := ready
 	if len(ready.nodes) == 0 && !ready.elsewhere {
@@ -86,7 +90,7 @@ func (c contribution) servedBy(node string) bool {
 }
 
 func (c contribution) equal(o contribution) bool {
-	return c.anywhere == o.anywhere && slices.Equal(c.held, o.held) && maps.Equal(c.nodes, o.nodes)
+	return c.anywhere == o.anywhere && slices.Equal(c.held, o.held) && maps.Equal(c.nodes, o.nodes) && maps.Equal(c.labels, o.labels)
 }
 
 // addrs returns the addresses, each once.

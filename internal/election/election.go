@@ -30,6 +30,9 @@ type Candidate struct {
 	// NetworkUnavailable: the node's network is reported as not set up.
 	NetworkUnavailable bool
 
+	// Weight is how much the advertisements prefer the node.
+	Weight int
+
 	// NotReady: the node's kubelet is not reporting it Ready.
 	NotReady bool
 	// Draining: the node's speaker asked to be relieved of its addresses.
@@ -58,9 +61,10 @@ const (
 
 	// Reasons why a node that could own the address does not.
 
-	NotReady  Reason = "NotReady"  // the node is not Ready and a better one is there
-	Draining  Reason = "Draining"  // the node is giving its addresses away and a better one is there
-	Outranked Reason = "Outranked" // another node of the same standing has the higher rendezvous rank
+	NotReady      Reason = "NotReady"      // the node is not Ready and a better one is there
+	Draining      Reason = "Draining"      // the node is giving its addresses away and a better one is there
+	LessPreferred Reason = "LessPreferred" // advertisements prefer another node of the same standing
+	Outranked     Reason = "Outranked"     // another node of the same standing and preference has the higher rendezvous rank
 )
 
 // Unfit returns the first reason that keeps the candidate from owning the address, or Fit. NotReady and draining
@@ -98,8 +102,8 @@ func (c Candidate) standing() int {
 }
 
 // Owner returns the node that should own addr, and false when none of the candidates may. Among the fit candidates
-// of the best standing it is the one with the highest rendezvous rank, so that a node that comes or goes moves only
-// the addresses that it gains or had. The order of the candidates does not matter.
+// of the best standing and, among those, of the greatest weight it is the one with the highest rendezvous rank, so that
+// a node that comes or goes moves only the addresses that it gains or had. The order of the candidates does not matter.
 func Owner(addr netip.Addr, candidates []Candidate) (node string, ok bool) {
 	best := -1
 	var bestRank uint64
@@ -142,6 +146,9 @@ func before(a Candidate, rankA uint64, b Candidate, rankB uint64) bool {
 	if sa, sb := a.standing(), b.standing(); sa != sb {
 		return sa < sb
 	}
+	if a.Weight != b.Weight {
+		return a.Weight > b.Weight
+	}
 	if rankA != rankB {
 		return rankA > rankB
 	}
@@ -157,10 +164,10 @@ type Verdict struct {
 // Explain returns, in the order of the candidates, why each of them owns addr or does not.
 func Explain(addr netip.Addr, candidates []Candidate) []Verdict {
 	owner, _ := Owner(addr, candidates)
-	best := 0
+	var best Candidate
 	for _, c := range candidates {
 		if c.Node == owner {
-			best = c.standing()
+			best = c
 		}
 	}
 	verdicts := make([]Verdict, len(candidates))
@@ -170,8 +177,10 @@ func Explain(addr netip.Addr, candidates []Candidate) []Verdict {
 			continue
 		}
 		switch {
-		case c.standing() == best:
+		case c.standing() == best.standing() && c.Weight == best.Weight:
 			verdicts[i].Reason = Outranked
+		case c.standing() == best.standing():
+			verdicts[i].Reason = LessPreferred
 		case c.Draining:
 			verdicts[i].Reason = Draining
 		default:

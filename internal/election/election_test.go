@@ -113,6 +113,34 @@ func TestTheLoserOfAnElectionIsOutranked(t *testing.T) {
 	}
 }
 
+// A preference rules among equals and nowhere else.
+func TestThePreferredNodeComesFirst(t *testing.T) {
+	heavy := func(node string) Candidate { return with(node, func(c *Candidate) { c.Weight = 2 }) }
+	light := func(node string) Candidate { return with(node, func(c *Candidate) { c.Weight = 1 }) }
+	for _, tc := range []struct {
+		name       string
+		candidates []Candidate
+		owner      string
+		a          Reason // the verdict on a
+	}{
+		{"before one that nothing prefers", []Candidate{fit("a"), light("b")}, "b", LessPreferred},
+		{"before one of less weight", []Candidate{light("a"), heavy("b")}, "b", LessPreferred},
+		{"not when it may not own the address", []Candidate{fit("a"), {Node: "b", Weight: 100}}, "a", Fit},
+		{"not when it is draining", []Candidate{fit("a"), with("b", func(c *Candidate) { c.Weight, c.Draining = 100, true })}, "a", Fit},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			addr := netip.MustParseAddr("192.0.2.1")
+			for range 20 { // whatever the ranks are
+				owner, _ := Owner(addr, tc.candidates)
+				if got := Explain(addr, tc.candidates)[0].Reason; owner != tc.owner || got != tc.a {
+					t.Fatalf("%s: owner is %q and a %q, want %q and %q", addr, owner, got, tc.owner, tc.a)
+				}
+				addr = addr.Next()
+			}
+		})
+	}
+}
+
 func TestWhoStandsIn(t *testing.T) {
 	addr := netip.MustParseAddr("192.0.2.7")
 	away := func(c *Candidate) { c.Away = true }
@@ -246,6 +274,7 @@ func genCandidate() *rapid.Generator[Candidate] {
 			NetworkUnavailable: !often("networkUnavailable"),
 			NotReady:           !often("notReady"),
 			Draining:           !often("draining"),
+			Weight:             rapid.IntRange(0, 2).Draw(t, "weight"),
 		}
 	})
 }
