@@ -29,7 +29,7 @@ demo: lab images-host ## the main job, shown on a real cluster in this machine; 
 	@bin/demo --name $(LAB)
 
 .PHONY: test
-test: lint unit e2e ## everything that CI runs: static checks, unit tests, end-to-end tests in the lab
+test: lint unit fuzz e2e ## everything that CI runs: static checks, unit tests, fuzzing, end-to-end tests in the lab
 
 .PHONY: build
 build: lab ## the binaries, into bin/
@@ -71,13 +71,20 @@ lint: ## static checks: formatting, vet, staticcheck, and that what is generated
 unit: ## unit tests, with the race detector where there is a C compiler
 	$(GO) test $(RACE) -timeout 10m $$($(GO) list ./... | grep -v -e /e2etest$$ -e /e2etest/lab$$)
 
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME, 60s unless told
+	@.ci/fuzz
+
 .PHONY: e2e
 e2e: images-host ## end-to-end tests on real clusters in this machine (root)
 	$(GO) test $(RACE) -count=1 -timeout 25m -p 1 -v ./e2etest/lab ./e2etest
 
 .PHONY: bench
-bench: ## benchmarks of the pure parts
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+bench: ## benchmarks, as Go prints them and as a table: of the pure parts, and of assignment on a real cluster (root)
+	@mkdir -p dist
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/... | tee dist/bench.txt
+	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 30m ./e2etest/bench | tee -a dist/bench.txt
+	$(GO) tool benchstat dist/bench.txt
 
 .PHONY: clean
 clean: ## bin/ and dist/

@@ -52,7 +52,7 @@ func run(ctx context.Context) error {
 
 	registry := metrics.NewRegistry()
 	events := kube.NewEvents(client, "controller", logger, registry)
-	controller := assign.New(assign.Options{Client: client, Events: events, Logger: logger, Registry: registry, Class: *class})
+	controller := assign.New(assign.Options{Client: client, Config: client.ConfigObjects(), Events: events, Logger: logger, Registry: registry, Class: *class})
 	level.Info(logger).Log("msg", "controller starts", "version", cmdline.Version(), "commit", cmdline.Commit(), "class", *class)
 
 	tasks, working := errgroup.WithContext(ctx)

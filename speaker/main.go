@@ -53,7 +53,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := announce.NewCluster(announce.NewInformers(client))
+	cluster, err := announce.NewCluster(announce.NewInformers(client, client.ConfigObjects()))
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func run(ctx context.Context) error {
 	driver := layer2.New(logger, reg)
 	running.Go(func() { driver.Run(parts) })
 
-	ready.set(waiting(errors.New("the cluster's state has not been read yet")), driver.Ready)
+	ready.set(cluster.Ready, driver.Ready)
 	if err := cluster.Read(ctx); err != nil {
 		return ended(failed) // it only fails when ctx is done
 	}

@@ -196,10 +196,12 @@ func (l *Lab) Command(ctx context.Context, host, name string, args ...string) *e
 	return cmd
 }
 
+// Kubeconfig is the file with an administrator's access, for programs that run on a host of the lab.
+func (l *Lab) Kubeconfig() (path string) { return l.place.path("pki", "admin.kubeconfig") }
+
 // KubectlCommand prepares kubectl with an administrator's access, on the control plane host.
 func (l *Lab) KubectlCommand(ctx context.Context, args ...string) *exec.Cmd {
-	kubeconfig := "--kubeconfig=" + l.place.path("pki", "admin.kubeconfig")
-	return l.Command(ctx, CP, l.rec.Programs.Kubernetes+"/kubectl", append([]string{kubeconfig}, args...)...)
+	return l.Command(ctx, CP, l.rec.Programs.Kubernetes+"/kubectl", append([]string{"--kubeconfig=" + l.Kubeconfig()}, args...)...)
 }
 
 // Kubectl runs kubectl and returns its standard output; what it wrote to standard error is part of the error.

@@ -14,28 +14,25 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
-	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/internal/config"
 	"heraldlb.io/herald/internal/kube"
 )
 
 // Informers are the caches that a Cluster reads. It adds indexers and handlers; they must not run yet.
 type Informers struct {
-	Services         cache.SharedIndexInformer
-	EndpointSlices   cache.SharedIndexInformer
-	Nodes            cache.SharedIndexInformer
-	IPAddressPools   cache.SharedIndexInformer
-	L2Advertisements cache.SharedIndexInformer
+	Services       cache.SharedIndexInformer
+	EndpointSlices cache.SharedIndexInformer
+	Nodes          cache.SharedIndexInformer
+	Config         kube.ConfigSource
 }
 
 // NewInformers returns the informers of a speaker.
-func NewInformers(c *kube.Client) Informers {
+func NewInformers(c *kube.Client, source kube.ConfigSource) Informers {
 	return Informers{
-		Services:         c.Services(),
-		EndpointSlices:   c.EndpointSlices(),
-		Nodes:            c.Nodes(),
-		IPAddressPools:   c.IPAddressPools(),
-		L2Advertisements: c.L2Advertisements(),
+		Services:       c.Services(),
+		EndpointSlices: c.EndpointSlices(),
+		Nodes:          c.Nodes(),
+		Config:         source,
 	}
 }
 
@@ -86,20 +83,12 @@ func NewCluster(i Informers) (*Cluster, error) {
 			}
 		}},
 		{i.Nodes, func(p *pending, _ any) { p.nodes = true }},
-		{i.IPAddressPools, func(p *pending, _ any) { p.config = true }},
-		{i.L2Advertisements, func(p *pending, _ any) { p.config = true }},
 	} {
 		handler := func(obj any) {
 			if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 				obj = gone.Obj
 			}
-			c.mu.Lock()
-			on.mark(&c.pending, obj)
-			c.mu.Unlock()
-			select {
-			case c.changed <- struct{}{}:
-			default:
-			}
+			c.note(func(p *pending) { on.mark(p, obj) })
 		}
 		_, err := on.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc:    handler,
@@ -110,13 +99,46 @@ func NewCluster(i Informers) (*Cluster, error) {
 			return nil, fmt.Errorf("watch the cluster: %w", err)
 		}
 	}
+	if _, err := i.Config.OnChange(func() { c.note(func(p *pending) { p.config = true }) }); err != nil {
+		return nil, fmt.Errorf("watch the configuration: %w", err)
+	}
 	return c, nil
 }
 
-// Read starts the informers and waits until all have been read once. They follow the cluster until ctx is done.
+// note keeps what changed, and wakes the loop.
+func (c *Cluster) note(mark func(*pending)) {
+	c.mu.Lock()
+	mark(&c.pending)
+	c.mu.Unlock()
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Ready says what of the cluster's state has not been read yet; nil when all has.
+func (c *Cluster) Ready() error {
+	i := c.informers
+	errs := []error{i.Config.Ready()}
+	for name, informer := range map[string]cache.SharedIndexInformer{"services": i.Services, "endpointslices": i.EndpointSlices, "nodes": i.Nodes} {
+		if !informer.HasSynced() {
+			errs = append(errs, fmt.Errorf("%s have not been read from the API server yet", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Read starts the informers and waits until all have been read once and a configuration is known. They follow the
+// cluster until ctx is done.
 func (c *Cluster) Read(ctx context.Context) error {
 	i := c.informers
-	if err := kube.Run(ctx, i.Services, i.EndpointSlices, i.Nodes, i.IPAddressPools, i.L2Advertisements); err != nil {
+	if err := kube.Run(ctx, i.Services, i.EndpointSlices, i.Nodes); err != nil {
+		return err
+	}
+	if err := i.Config.Run(ctx); err != nil {
+		return err
+	}
+	if err := kube.AwaitConfig(ctx, i.Config); err != nil {
 		return err
 	}
 	// The caches are full; the handlers may not have run yet. What is there is all news to a loop that starts.
@@ -169,12 +191,7 @@ func (c *Cluster) nodes() []*corev1.Node {
 	return list[*corev1.Node](c.informers.Nodes)
 }
 
-func (c *Cluster) resources() config.Resources {
-	return config.Resources{
-		Pools:            list[*v1beta1.IPAddressPool](c.informers.IPAddressPools),
-		L2Advertisements: list[*v1beta1.L2Advertisement](c.informers.L2Advertisements),
-	}
-}
+func (c *Cluster) resources() config.Resources { return c.informers.Config.Resources() }
 
 func (c *Cluster) service(key types.NamespacedName) (*corev1.Service, bool) {
 	obj, ok, err := c.informers.Services.GetStore().GetByKey(key.String())

@@ -22,6 +22,7 @@ import (
 
 	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/internal/gossip"
+	"heraldlb.io/herald/internal/kube"
 	"heraldlb.io/herald/internal/layer2"
 )
 
@@ -115,19 +116,19 @@ func (d *fakeDriver) String() string {
 
 // world is a cluster, a ring and a driver around a loop, all in a synctest bubble.
 type world struct {
-	t                                     *testing.T
-	services, slices, nodes, pools, l2Adv *fcache.FakeControllerSource
-	ring                                  *fakeRing
-	driver                                *fakeDriver
-	loop                                  *Loop
-	stop                                  func()
+	t                                             *testing.T
+	services, slices, nodes, pools, l2Adv, unused *fcache.FakeControllerSource
+	ring                                          *fakeRing
+	driver                                        *fakeDriver
+	loop                                          *Loop
+	stop                                          func()
 }
 
 func newWorld(t *testing.T) *world {
 	w := &world{
 		t:        t,
 		services: fcache.NewFakeControllerSource(), slices: fcache.NewFakeControllerSource(), nodes: fcache.NewFakeControllerSource(),
-		pools: fcache.NewFakeControllerSource(), l2Adv: fcache.NewFakeControllerSource(),
+		pools: fcache.NewFakeControllerSource(), l2Adv: fcache.NewFakeControllerSource(), unused: fcache.NewFakeControllerSource(),
 		ring:   &fakeRing{self: "n1", ready: errors.New("not joined"), changed: make(chan struct{}, 1)},
 		driver: &fakeDriver{announced: map[netip.Addr]layer2.Scope{}, changed: make(chan struct{}, 1)},
 	}
@@ -140,8 +141,12 @@ func newWorld(t *testing.T) *world {
 	}
 	cluster, err := NewCluster(Informers{
 		Services: informer(w.services, &corev1.Service{}), EndpointSlices: informer(w.slices, &discoveryv1.EndpointSlice{}),
-		Nodes: informer(w.nodes, &corev1.Node{}), IPAddressPools: informer(w.pools, &v1beta1.IPAddressPool{}),
-		L2Advertisements: informer(w.l2Adv, &v1beta1.L2Advertisement{}),
+		Nodes: informer(w.nodes, &corev1.Node{}),
+		Config: kube.ConfigObjects{
+			IPAddressPools: informer(w.pools, &v1beta1.IPAddressPool{}), L2Advertisements: informer(w.l2Adv, &v1beta1.L2Advertisement{}),
+			BGPAdvertisements: informer(w.unused, &v1beta1.BGPAdvertisement{}), BGPPeers: informer(w.unused, &v1beta1.BGPPeer{}),
+			BFDProfiles: informer(w.unused, &v1beta1.BFDProfile{}), Communities: informer(w.unused, &v1beta1.Community{}),
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +168,7 @@ func newWorld(t *testing.T) *world {
 		cancel()
 		<-done
 		stopReading()
-		for _, s := range []*fcache.FakeControllerSource{w.services, w.slices, w.nodes, w.pools, w.l2Adv} {
+		for _, s := range []*fcache.FakeControllerSource{w.services, w.slices, w.nodes, w.pools, w.l2Adv, w.unused} {
 			s.Shutdown()
 		}
 	})

@@ -5,7 +5,8 @@
 // One goroutine, the loop, holds all state and decides; workers only carry out writes and report back. An address is
 // the Service's from the moment of the decision, whether its write has succeeded yet or not, and it is free again
 // only when the API server no longer shows it on the Service: a write that fails, conflicts or is late neither
-// loses an address nor gives it out twice. Nothing is decided before Services and configuration have been read.
+// loses an address nor gives it out twice. Nothing is decided before Services, namespaces and configuration have been
+// read.
 //
 // The package announces nothing and touches no Service that is not ours.
 package assign
@@ -32,6 +33,8 @@ import (
 // Options are what a Controller needs.
 type Options struct {
 	Client *kube.Client
+	// Config is where the configuration is read from.
+	Config kube.ConfigSource
 	Events *kube.Events
 	Logger log.Logger
 	// Registry takes the controller's metrics.
@@ -49,10 +52,13 @@ type Controller struct {
 	class   string
 	metrics *metrics
 
-	services, pools, l2Advertisements cache.SharedIndexInformer
+	services cache.SharedIndexInformer
+	source   kube.ConfigSource
 
-	inbox *inbox
-	desk  *desk
+	inbox    *inbox
+	desk     *desk
+	reviewer *reviewer
+	pause    time.Duration // reviewPause
 
 	mu     sync.Mutex // held by the loop while it changes what follows, and by the metrics while they read it
 	book   *book
@@ -62,14 +68,14 @@ type Controller struct {
 // New makes a controller.
 func New(o Options) *Controller {
 	c := &Controller{
-		client:           o.Client,
-		events:           o.Events,
-		logger:           o.Logger,
-		class:            o.Class,
-		services:         o.Client.Services(),
-		pools:            o.Client.IPAddressPools(),
-		l2Advertisements: o.Client.L2Advertisements(),
-		book:             newBook(o.Class),
+		client:   o.Client,
+		events:   o.Events,
+		logger:   o.Logger,
+		class:    o.Class,
+		services: o.Client.Services(),
+		source:   o.Config,
+		pause:    reviewPause,
+		book:     newBook(o.Class),
 	}
 	c.metrics = newMetrics(c, o.Registry)
 	return c
@@ -77,21 +83,30 @@ func New(o Options) *Controller {
 
 // Start runs the caches until ctx is done, and returns when each has been read once.
 func (c *Controller) Start(ctx context.Context) error {
-	return kube.Run(ctx, c.services, c.pools, c.l2Advertisements)
+	if err := kube.Run(ctx, c.services); err != nil {
+		return err
+	}
+	return c.source.Run(ctx)
 }
 
-// Ready says which cache has not been read yet; nil when all have.
+// Ready says what has not been read yet; nil when all has.
 func (c *Controller) Ready() error {
-	var errs []error
-	for name, informer := range map[string]cache.SharedIndexInformer{
-		"services": c.services, kube.ResourceIPAddressPools: c.pools, kube.ResourceL2Advertisements: c.l2Advertisements,
-	} {
-		if !informer.HasSynced() {
-			errs = append(errs, fmt.Errorf("%s have not been read from the API server yet", name))
+	errs := []error{c.source.Ready()}
+	for _, cached := range c.caches() {
+		if !cached.informer.HasSynced() {
+			errs = append(errs, fmt.Errorf("%s have not been read from the API server yet", cached.resource))
 		}
 	}
 	return errors.Join(errs...)
 }
+
+type cached struct {
+	resource string
+	informer cache.SharedIndexInformer
+}
+
+// caches are all but the configuration's.
+func (c *Controller) caches() []cached { return []cached{{resourceServices, c.services}} }
 
 // Run assigns addresses until ctx is done; then it waits for the writes under way. Start must have returned. Only
 // one process may be in it: see kube.Client.Lead.
@@ -106,21 +121,26 @@ func (c *Controller) Run(ctx context.Context) error {
 	c.inbox = newInbox()
 	c.desk = newDesk(c.inbox, c.logger, c.metrics.writes)
 
+	c.reviewer = newReviewer(c.pause)
+
 	c.mu.Lock()
 	c.book = newBook(c.class)
 	c.config = configuration{}
 	c.mu.Unlock()
 	c.begin(strays)
 
-	for resource, informer := range map[string]cache.SharedIndexInformer{
-		resourceServices: c.services, kube.ResourceIPAddressPools: c.pools, kube.ResourceL2Advertisements: c.l2Advertisements,
-	} {
-		registration, err := informer.AddEventHandler(c.inbox.handler(resource))
+	for _, cached := range c.caches() {
+		registration, err := cached.informer.AddEventHandler(c.inbox.handler(cached.resource))
 		if err != nil {
-			return fmt.Errorf("watch %s: %w", resource, err)
+			return fmt.Errorf("watch %s: %w", cached.resource, err)
 		}
-		defer informer.RemoveEventHandler(registration)
+		defer cached.informer.RemoveEventHandler(registration)
 	}
+	stop, err := c.source.OnChange(func() { c.inbox.add(configurationSubject) })
+	if err != nil {
+		return err
+	}
+	defer stop()
 	level.Info(c.logger).Log("msg", "assigning addresses", "services", len(c.book.entries))
 	c.metrics.leading.Set(1)
 	defer c.metrics.leading.Set(0)
@@ -173,11 +193,13 @@ func (c *Controller) loop(ctx context.Context) {
 			}
 			return
 		case out <- next:
-			c.desk.handedOut()
+			c.desk.handedOut(next)
 		case o := <-outcomes:
 			c.finish(o)
 		case <-c.inbox.wake:
 			c.takeIn(c.inbox.take())
+		case <-c.reviewer.timer.C:
+			c.look()
 		}
 	}
 }
@@ -202,13 +224,15 @@ func (c *Controller) takeIn(subjects []subject) {
 	}
 	if configuration {
 		c.configure()
-		for _, s := range subjects {
-			if s.resource != resourceServices {
-				c.planConfig(s)
-			}
-		}
 	}
 	c.plan()
+}
+
+// look looks at the status of all configuration objects.
+func (c *Controller) look() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.review()
 }
 
 // finish takes in what became of a write.
@@ -220,23 +244,20 @@ func (c *Controller) finish(o outcome) {
 		if o.subject.resource == resourceServices {
 			c.book.touch(o.subject.key)
 		} else {
-			c.planConfig(o.subject)
+			c.reviewSoon()
 		}
 	}
 	c.plan()
 }
 
-// plan queues a write for each Service that does not show what it should, and for the pools that have become full
-// or free.
+// plan queues a write for each Service that does not show what it should.
 func (c *Controller) plan() {
-	for _, key := range c.book.drain() {
+	changed := c.book.drain()
+	for _, key := range changed {
 		c.planService(key)
 	}
-	if turns := c.book.alloc.Turns(); turns != c.config.turns {
-		c.config.turns = turns
-		for s := range c.config.objects {
-			c.planConfig(s)
-		}
+	if len(changed) > 0 {
+		c.reviewSoon() // a pool's counts may be other ones
 	}
 }
 
@@ -268,6 +289,9 @@ func (c *Controller) planService(key types.NamespacedName) {
 
 // resourceServices is the name of the Services' resource.
 const resourceServices = "services"
+
+// configurationSubject stands for the configuration as a whole.
+var configurationSubject = subject{resource: "configuration"}
 
 // reference says which Service an event is about.
 func reference(svc *corev1.Service) corev1.ObjectReference {

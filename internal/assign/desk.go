@@ -34,6 +34,7 @@ type subject struct {
 // task is one write, or one question, to the API server. do runs in a worker; what it returns is for the loop to run.
 type task struct {
 	subject subject
+	later   bool // not before all others are under way
 	do      func(context.Context) (apply func(), err error)
 }
 
@@ -51,6 +52,7 @@ type desk struct {
 	logger   log.Logger
 	total    *prometheus.CounterVec
 	waiting  []task
+	later    []task // what waits until nothing else does
 	taken    map[subject]bool
 	failures map[subject]failure
 }
@@ -91,18 +93,32 @@ func (d *desk) busy(s subject) bool { return d.taken[s] }
 
 func (d *desk) queue(t task) {
 	d.taken[t.subject] = true
-	d.waiting = append(d.waiting, t)
+	line := d.line(t.later)
+	*line = append(*line, t)
+}
+
+func (d *desk) line(later bool) *[]task {
+	if later {
+		return &d.later
+	}
+	return &d.waiting
 }
 
 // next returns the first waiting task and the channel to send it on; a nil channel when none waits.
 func (d *desk) next(tasks chan<- task) (chan<- task, task) {
-	if len(d.waiting) == 0 {
-		return nil, task{}
+	for _, line := range [][]task{d.waiting, d.later} {
+		if len(line) > 0 {
+			return tasks, line[0]
+		}
 	}
-	return tasks, d.waiting[0]
+	return nil, task{}
 }
 
-func (d *desk) handedOut() { d.waiting = d.waiting[1:] }
+// handedOut takes the task that next returned off its line.
+func (d *desk) handedOut(t task) {
+	line := d.line(t.later)
+	*line = (*line)[1:]
+}
 
 // done ends a task. It tells whether the subject may have its next one now; after a failure it is put into the inbox
 // again after a pause.

@@ -43,7 +43,8 @@ func (w *world) start(class string) (stop func()) {
 	client := w.Client()
 	w.registry = prometheus.NewRegistry()
 	events := kube.NewEvents(client, "controller", log.NewNopLogger(), w.registry)
-	c := New(Options{Client: client, Events: events, Logger: log.NewNopLogger(), Registry: w.registry, Class: class})
+	c := New(Options{Client: client, Config: client.ConfigObjects(), Events: events, Logger: log.NewNopLogger(), Registry: w.registry, Class: class})
+	c.pause = 20 * time.Millisecond
 	if c.Ready() == nil {
 		w.t.Error("ready before anything was read")
 	}

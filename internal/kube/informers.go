@@ -11,9 +11,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-
-	"heraldlb.io/herald/api/v1beta1"
 )
+
+// everything selects every object of a resource.
+var everything = fields.Everything()
 
 // Services watches the Services of type LoadBalancer in all namespaces. A Service that changes to another type is
 // seen as deleted.
@@ -24,22 +25,12 @@ func (c *Client) Services() cache.SharedIndexInformer {
 
 // EndpointSlices watches the EndpointSlices of all namespaces.
 func (c *Client) EndpointSlices() cache.SharedIndexInformer {
-	return informer(c.DiscoveryV1().RESTClient(), "endpointslices", "", &discoveryv1.EndpointSlice{}, fields.Everything())
+	return informer(c.DiscoveryV1().RESTClient(), "endpointslices", "", &discoveryv1.EndpointSlice{}, everything)
 }
 
 // Nodes watches the cluster's nodes.
 func (c *Client) Nodes() cache.SharedIndexInformer {
-	return informer(c.CoreV1().RESTClient(), "nodes", "", &corev1.Node{}, fields.Everything())
-}
-
-// IPAddressPools watches the pools.
-func (c *Client) IPAddressPools() cache.SharedIndexInformer {
-	return informer(c.Herald, "ipaddresspools", "", &v1beta1.IPAddressPool{}, fields.Everything())
-}
-
-// L2Advertisements watches the layer 2 advertisements.
-func (c *Client) L2Advertisements() cache.SharedIndexInformer {
-	return informer(c.Herald, "l2advertisements", "", &v1beta1.L2Advertisement{}, fields.Everything())
+	return informer(c.CoreV1().RESTClient(), "nodes", "", &corev1.Node{}, everything)
 }
 
 // GossipSecret watches the speakers' Secret in a namespace.

@@ -121,7 +121,7 @@ func TestConditionsOfAConfigurationObject(t *testing.T) {
 		{Type: "Accepted", Status: metav1.ConditionTrue, Reason: "Accepted", ObservedGeneration: 2, LastTransitionTime: metav1.NewTime(then)},
 	}
 	want := []metav1.Condition{{Type: "Accepted", Status: metav1.ConditionTrue, Reason: "Accepted"}}
-	patch, err := ConditionsPatch(p, have, want, now)
+	patch, err := StatusPatch(p, v1beta1.IPAddressPoolStatus{Conditions: have}, v1beta1.IPAddressPoolStatus{Conditions: want}, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +136,7 @@ func TestConditionsOfAConfigurationObject(t *testing.T) {
 	if got.Metadata.ResourceVersion != "9" || len(c) != 2 || c[0].Type != "example.com/Other" || c[1].ObservedGeneration != 3 || c[1].LastTransitionTime.UTC() != then {
 		t.Errorf("patch %s", patch)
 	}
-	if again, err := ConditionsPatch(p, c, want, now); err != nil || again != nil {
+	if again, err := StatusPatch(p, v1beta1.IPAddressPoolStatus{Conditions: c}, v1beta1.IPAddressPoolStatus{Conditions: want}, now); err != nil || again != nil {
 		t.Errorf("a second patch %s, %v", again, err)
 	}
 }

@@ -19,12 +19,18 @@ import (
 
 // kinds are the resources that the server has.
 var kinds = map[string]struct{ kind, version string }{
-	"services":         {"Service", "v1"},
-	"secrets":          {"Secret", "v1"},
-	"events":           {"Event", "events.k8s.io/v1"},
-	"leases":           {"Lease", "coordination.k8s.io/v1"},
-	"ipaddresspools":   {"IPAddressPool", "heraldlb.io/v1beta1"},
-	"l2advertisements": {"L2Advertisement", "heraldlb.io/v1beta1"},
+	"services":          {"Service", "v1"},
+	"secrets":           {"Secret", "v1"},
+	"events":            {"Event", "events.k8s.io/v1"},
+	"leases":            {"Lease", "coordination.k8s.io/v1"},
+	"configmaps":        {"ConfigMap", "v1"},
+	"namespaces":        {"Namespace", "v1"},
+	"ipaddresspools":    {"IPAddressPool", "heraldlb.io/v1beta1"},
+	"l2advertisements":  {"L2Advertisement", "heraldlb.io/v1beta1"},
+	"bgpadvertisements": {"BGPAdvertisement", "heraldlb.io/v1beta1"},
+	"bgppeers":          {"BGPPeer", "heraldlb.io/v1beta1"},
+	"bfdprofiles":       {"BFDProfile", "heraldlb.io/v1beta1"},
+	"communities":       {"Community", "heraldlb.io/v1beta1"},
 }
 
 // write does what a request other than GET asks for and returns the answer.
