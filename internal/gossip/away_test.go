@@ -17,8 +17,8 @@ import (
 
 // says lets the ring hear from memberlist what a member says of itself.
 func says(r *Ring, node string, h Health) {
-	meta, _ := h.encode(512)
-	events{r}.NotifyUpdate(&memberlist.Node{Name: node, Addr: net.IPv4(192, 0, 2, 12), Port: 7947, Meta: meta})
+	b, _ := meta{Health: h}.encode(512)
+	events{r}.NotifyUpdate(&memberlist.Node{Name: node, Addr: net.IPv4(192, 0, 2, 12), Port: 7947, Meta: b})
 }
 
 func leaves(r *Ring, node string) {

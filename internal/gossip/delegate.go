@@ -16,11 +16,11 @@ type delegate struct{ r *Ring }
 
 func (d delegate) NodeMeta(limit int) []byte {
 	d.r.mu.Lock()
-	h := d.r.health
+	m := meta{Health: d.r.health, starting: !d.r.healthSet, version: d.r.cfg.Version}
 	d.r.mu.Unlock()
-	b, complete := h.encode(limit)
+	b, complete := m.encode(limit)
 	if !complete {
-		level.Error(d.r.logger).Log("msg", "this node has more interfaces and subnets than gossip can carry; those at the end are not offered", "interfaces", len(h.Interfaces))
+		level.Error(d.r.logger).Log("msg", "this node has more interfaces and subnets than gossip can carry; those at the end are not offered", "interfaces", len(m.Interfaces))
 	}
 	return b
 }
@@ -49,7 +49,7 @@ func (e events) NotifyJoin(n *memberlist.Node) {
 }
 
 func (e events) NotifyUpdate(n *memberlist.Node) {
-	h, err := decode(n.Meta)
+	said, err := decode(n.Meta)
 	if err != nil && len(n.Meta) > 0 {
 		// Alive, and of a version that cannot be understood: it is a member that can announce nothing.
 		level.Warn(e.r.logger).Log("msg", "cannot read a member's health; it gets no address", "peer", n.Name, "err", err)
@@ -58,7 +58,7 @@ func (e events) NotifyUpdate(n *memberlist.Node) {
 	r := e.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := Member{Node: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), Health: h}
+	m := Member{Node: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), Health: said.Health, Version: said.version, starting: said.starting}
 	r.members[n.Name] = m
 	r.heard(m)
 	delete(r.absent, n.Name)

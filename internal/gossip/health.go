@@ -18,6 +18,10 @@ type Health struct {
 	// wants to keep its addresses, and to be stood in for while it cannot answer.
 	Restarting bool
 
+	// ServicePathDown: what forwards traffic from the member's node to pods, kube-proxy or what takes its place, does not
+	// work. The member is of use only when there is none whose service path works.
+	ServicePathDown bool
+
 	// Interfaces are those on which the member can announce now.
 	Interfaces []Interface
 }
@@ -32,20 +36,39 @@ type Interface struct {
 
 // Equal tells whether two members would be judged alike.
 func (h Health) Equal(o Health) bool {
-	return h.Draining == o.Draining && h.Restarting == o.Restarting && slices.EqualFunc(h.Interfaces, o.Interfaces, Interface.equal)
+	return h.Draining == o.Draining && h.Restarting == o.Restarting && h.ServicePathDown == o.ServicePathDown &&
+		slices.EqualFunc(h.Interfaces, o.Interfaces, Interface.equal)
 }
 
 func (i Interface) equal(o Interface) bool {
 	return i.Name == o.Name && bytes.Equal(i.MAC, o.MAC) && i.ARP == o.ARP && i.NDP == o.NDP && slices.Equal(i.Subnets, o.Subnets)
 }
 
-// healthVersion is the first byte of an encoded Health. A decoder ignores bytes that follow what it knows, so that
-// fields can be added at the end without a new version.
-const healthVersion = 1
+// meta is all that a member says of itself.
+type meta struct {
+	Health
+
+	// starting: the member's process began a short while ago, and has not said yet what it can do. That it offers nothing
+	// means nothing.
+	starting bool
+
+	// version of the member's speaker, at most maxVersion bytes.
+	version string
+}
+
+// maxVersion is the length of the longest version that is told; more of it is cut off, so that it cannot take the
+// room of an interface.
+const maxVersion = 32
+
+// metaVersion is the first byte of an encoded meta. A decoder ignores flags that it does not know and bytes that follow
+// what it knows, so that fields can be added at the end without a new version.
+const metaVersion = 1
 
 const (
-	flagDraining   = 1 << 0
-	flagRestarting = 1 << 1
+	flagDraining        = 1 << 0
+	flagRestarting      = 1 << 1
+	flagServicePathDown = 1 << 2
+	flagStarting        = 1 << 3
 )
 
 const (
@@ -53,29 +76,39 @@ const (
 	flagNDP = 1 << 1
 )
 
-// encode writes h into at most limit bytes. Interfaces that do not fit are left out, and complete is false.
+// encode writes m into at most limit bytes, which are more than maxVersion. Interfaces that do not fit are left out, and
+// complete is false.
 //
 // The format is: version, flags, number of interfaces; for each interface flags, MAC (zeros when there is none), length
-// of the name, name, number of subnets; for each subnet one byte that is the prefix length of an IPv4 prefix or 33 plus that of an IPv6 prefix,
-// and the bytes of the prefix that its length covers.
-func (h Health) encode(limit int) (b []byte, complete bool) {
-	var flags byte
-	if h.Draining {
-		flags |= flagDraining
-	}
-	if h.Restarting {
-		flags |= flagRestarting
-	}
-	b = []byte{healthVersion, flags, 0}
-	for _, i := range h.Interfaces {
+// of the name, name, number of subnets; for each subnet one byte that is the prefix length of an IPv4 prefix or 33 plus
+// that of an IPv6 prefix, and the bytes of the prefix that its length covers; then the length of the speaker's version,
+// and the version.
+func (m meta) encode(limit int) (b []byte, complete bool) {
+	version := m.version[:min(len(m.version), maxVersion)]
+	limit -= 1 + len(version)
+	b, complete = []byte{metaVersion, m.flags(), 0}, true
+	for _, i := range m.Interfaces {
 		e := i.append(b)
 		if len(e) > limit || b[2] == 255 || len(i.Name) > 255 || len(i.Subnets) > 255 {
-			return b, false
+			complete = false
+			break
 		}
 		b = e
 		b[2]++
 	}
-	return b, true
+	return append(append(b, byte(len(version))), version...), complete
+}
+
+func (m meta) flags() (flags byte) {
+	for _, f := range []struct {
+		set bool
+		bit byte
+	}{{m.Draining, flagDraining}, {m.Restarting, flagRestarting}, {m.ServicePathDown, flagServicePathDown}, {m.starting, flagStarting}} {
+		if f.set {
+			flags |= f.bit
+		}
+	}
+	return flags
 }
 
 func (i Interface) append(b []byte) []byte {
@@ -113,30 +146,37 @@ const macLen = 6
 var errHealth = errors.New("malformed health")
 
 // decode reads what encode wrote. It accepts any bytes.
-func decode(b []byte) (Health, error) {
-	var h Health
+func decode(b []byte) (meta, error) {
+	var m meta
 	r := reader{b: b}
 	version, flags, n := r.byte(), r.byte(), int(r.byte())
-	if r.short || version != healthVersion {
-		return Health{}, errHealth
+	if r.short || version != metaVersion {
+		return meta{}, errHealth
 	}
-	h.Draining, h.Restarting = flags&flagDraining != 0, flags&flagRestarting != 0
+	m.Draining, m.Restarting = flags&flagDraining != 0, flags&flagRestarting != 0
+	m.ServicePathDown, m.starting = flags&flagServicePathDown != 0, flags&flagStarting != 0
 	for range n {
 		flags := r.byte()
 		i := Interface{ARP: flags&flagARP != 0, NDP: flags&flagNDP != 0, MAC: r.mac(), Name: string(r.bytes(int(r.byte())))}
 		for range r.byte() {
 			p, ok := r.prefix()
 			if !ok {
-				return Health{}, errHealth
+				return meta{}, errHealth
 			}
 			i.Subnets = append(i.Subnets, p)
 		}
 		if r.short {
-			return Health{}, errHealth
+			return meta{}, errHealth
 		}
-		h.Interfaces = append(h.Interfaces, i)
+		m.Interfaces = append(m.Interfaces, i)
 	}
-	return h, nil
+	if len(r.b) > 0 { // a speaker of the first version ends here
+		m.version = string(r.bytes(int(r.byte())))
+	}
+	if r.short || len(m.version) > maxVersion {
+		return meta{}, errHealth
+	}
+	return m, nil
 }
 
 // reader takes bytes off the front, and remembers when there were too few.

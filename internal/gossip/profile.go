@@ -66,6 +66,7 @@ func profile() *memberlist.Config {
 	c.PushPullInterval = pushPullInterval
 	c.TCPTimeout = streamTimeout
 	c.UDPBufferSize = packetSize
+	c.EnableCompression = false
 	// A lost UDP packet must not look like a death: a probe that fails is tried by TCP too.
 	c.DisableTcpPings = false
 	return c

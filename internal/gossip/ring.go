@@ -32,6 +32,8 @@ const (
 type Config struct {
 	// Node is the member's name, the name of its Node.
 	Node string
+	// Version of this speaker, for others to show; at most 32 bytes of it.
+	Version string
 	// Bind is the address that the member listens on, by UDP and TCP, and is known by to others: one address, not the
 	// unspecified one. Port 0 takes any.
 	Bind netip.AddrPort
@@ -64,9 +66,15 @@ type Member struct {
 	Addr   netip.AddrPort
 	Health Health
 
+	// Version of the member's speaker, for people to read; empty when it did not tell.
+	Version string
+
 	// Away: the member is being restarted. It cannot be relied on to answer; its Health has the interfaces that it
 	// offered last.
 	Away bool
+
+	// starting: it has not said yet what it can do.
+	starting bool
 }
 
 // Ring is this node's part in the gossip. Its methods may be called by several goroutines, before Run and during
@@ -83,16 +91,17 @@ type Ring struct {
 	wantChanged   chan struct{}
 	claimed       chan struct{}
 
-	mu       sync.Mutex          // never held while memberlist is called: memberlist calls back
-	members  map[string]Member   // that memberlist holds for alive
-	away     map[string]*absence // of some of these and of others
-	health   Health
-	wanted   []Peer
-	wantSet  bool
-	notReady error // nil once this member takes part and has looked for its peers
-	rounds   int   // of looking for absent peers that began
-	trusted  int   // the first of them whose end makes this member ready
-	absent   map[string]bool
+	mu        sync.Mutex          // never held while memberlist is called: memberlist calls back
+	members   map[string]Member   // that memberlist holds for alive
+	away      map[string]*absence // of some of these and of others
+	health    Health
+	healthSet bool
+	wanted    []Peer
+	wantSet   bool
+	notReady  error // nil once this member takes part and has looked for its peers
+	rounds    int   // of looking for absent peers that began
+	trusted   int   // the first of them whose end makes this member ready
+	absent    map[string]bool
 }
 
 // New makes a member that does not take part until it runs.
@@ -139,10 +148,10 @@ func (r *Ring) Want(peers []Peer) {
 func (r *Ring) SetHealth(h Health) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.health.Equal(h) {
+	if r.healthSet && r.health.Equal(h) {
 		return
 	}
-	r.health = h
+	r.health, r.healthSet = h, true
 	notify(r.healthChanged)
 	notify(r.changed)
 }
@@ -155,7 +164,7 @@ func (r *Ring) Members() []Member {
 	out := make([]Member, 0, len(r.members))
 	for _, m := range r.members {
 		if m.Node == r.cfg.Node {
-			m.Health = r.health
+			m.Health, m.Version = r.health, r.cfg.Version
 		}
 		if _, away := r.away[m.Node]; !away {
 			out = append(out, m)
