@@ -77,7 +77,7 @@ func run(ctx context.Context) error {
 			cancel()
 		}
 	})
-	driver := layer2.New(logger, reg)
+	driver := layer2.New(layer2.Config{}, logger, reg)
 	running.Go(func() { driver.Run(parts) })
 
 	ready.set(cluster.Ready, driver.Ready)

@@ -1,15 +1,18 @@
 package layer2
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
@@ -17,20 +20,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// The first and the longest wait before a socket that failed is tried again. A missing capability does not appear
-// by itself, but an interface that is being set up is ready a moment later.
-const (
-	retryFirst = 100 * time.Millisecond
-	retryMost  = 10 * time.Second
-)
-
 // Announcer announces addresses on the node's interfaces. Its methods may be called by several goroutines, before
 // Run and after it; none of them waits for the network.
 type Announcer struct {
+	config  Config
 	logger  log.Logger
 	metrics *metrics
 	kick    chan struct{} // something changed that reconcile has to look at
 	changed chan struct{}
+
+	// cluster are the MACs of all nodes, this one's included; nil as long as the others' are not known. The map is replaced,
+	// never changed.
+	cluster atomic.Pointer[map[hwAddr]struct{}]
 
 	mu        sync.Mutex
 	announced map[netip.Addr]Scope
@@ -41,26 +42,17 @@ type Announcer struct {
 	faults    map[faultKey]*fault
 	listErr   error // why the interfaces are not known
 	published []Interface
-}
-
-type faultKey struct {
-	index int
-	proto protocol
-}
-
-// fault is a socket that does not work.
-type fault struct {
-	name    string
-	err     error
-	wait    time.Duration
-	retryAt time.Time
+	peers     []hwAddr                // nil: not told yet
+	macs      []hwAddr                // of this node
+	local     map[netip.Addr][]string // this node's own addresses; replaced, never changed
+	doubled   map[netip.Addr]struct{} // announced addresses that the kernel answers for too, as it was logged
 }
 
 // New makes an Announcer that announces nothing and knows no interface until it runs.
-func New(logger log.Logger, reg prometheus.Registerer) *Announcer {
-	return &Announcer{
+func New(c Config, logger log.Logger, reg prometheus.Registerer) *Announcer {
+	a := &Announcer{
+		config:    c.withDefaults(),
 		logger:    logger,
-		metrics:   newMetrics(reg),
 		kick:      make(chan struct{}, 1),
 		changed:   make(chan struct{}, 1),
 		announced: map[netip.Addr]Scope{},
@@ -68,13 +60,20 @@ func New(logger log.Logger, reg prometheus.Registerer) *Announcer {
 		faults:    map[faultKey]*fault{},
 		listErr:   errors.New("the interfaces have not been listed yet"),
 	}
+	a.metrics = newMetrics(reg, live{
+		count:    a.countReceived,
+		queued:   func() float64 { return float64(a.queued()) },
+		conflict: func() float64 { return float64(len(a.Conflicts())) },
+		kernel:   func() float64 { return float64(len(a.KernelAddresses(a.announces))) },
+	})
+	return a
 }
 
 // Apply announces some addresses and withdraws others. An address that was not announced, or not on that
-// interface, is answered for at once and its arrival told to the link; one that was announced in the same scope is
-// left alone. Where the scope makes this node a stand-in the address is answered for with the absent node's MAC, and its
-// arrival is told to nobody before this node has it for itself. A question about a withdrawn address that arrives after Apply has returned is not answered, and nothing
-// more is said about it.
+// interface, is answered for at once and its arrival told to the link, after a probe where the scope asks for one; one that
+// was announced in the same scope is left alone. Where the scope makes this node a stand-in the address is answered for with
+// the absent node's MAC, and its arrival is told to nobody before this node has it for itself. A question about a withdrawn
+// address that arrives after Apply has returned is not answered, and nothing more is said about it.
 func (a *Announcer) Apply(announce map[netip.Addr]Scope, withdraw []netip.Addr) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -83,12 +82,9 @@ func (a *Announcer) Apply(announce map[netip.Addr]Scope, withdraw []netip.Addr) 
 			a.standIns--
 		}
 		delete(a.announced, addr)
-		for _, p := range a.ports {
-			p.remove(addr)
-		}
 	}
-	for _, addr := range slices.SortedFunc(maps.Keys(announce), netip.Addr.Compare) {
-		scope := announce[addr]
+	fresh := make([]netip.Addr, 0, len(announce))
+	for addr, scope := range announce {
 		old, ok := a.announced[addr]
 		if ok && old.Equal(scope) {
 			continue
@@ -100,12 +96,51 @@ func (a *Announcer) Apply(announce map[netip.Addr]Scope, withdraw []netip.Addr) 
 			a.standIns++
 		}
 		a.announced[addr] = scope
-		for _, p := range a.ports {
-			a.place(p, addr, scope)
+		fresh = append(fresh, addr)
+		if _, bound := a.local[addr]; bound {
+			a.reconcileSoon()
 		}
+	}
+	slices.SortFunc(fresh, netip.Addr.Compare)
+	for _, p := range a.ports {
+		a.place(p, fresh, withdraw)
+	}
+	if len(a.ports) > 0 {
+		a.probed(fresh)
 	}
 	a.metrics.addresses.Set(float64(len(a.announced) - a.standIns))
 	a.metrics.standIns.Set(float64(a.standIns))
+}
+
+// probed notes that addresses are not new any more: an interface that comes back announces them at once.
+func (a *Announcer) probed(addrs []netip.Addr) {
+	for _, addr := range addrs {
+		if scope := a.announced[addr]; scope.Probe {
+			scope.Probe = false
+			a.announced[addr] = scope
+		}
+	}
+}
+
+// place puts addresses on a port, or takes them away, as their scopes say, and takes away what is withdrawn.
+func (a *Announcer) place(p *port, addrs, withdraw []netip.Addr) {
+	// Whether the socket works now does not matter: when it does, the port announces what it has.
+	on := Interface{Name: p.link.name, ARP: true, NDP: true, Subnets: p.link.subnets}
+	remove := slices.Clone(withdraw)
+	var add []placement
+	for _, addr := range addrs {
+		scope := a.announced[addr]
+		absent := scope.standIn(p.link.name)
+		// Without a MAC to tell a stand-in has no answer; its own would move the address.
+		if scope.Includes(on, addr) && absent.unicast() == scope.isStandIn() {
+			add = append(add, placement{addr: addr, absent: absent, probe: scope.Probe})
+		} else {
+			remove = append(remove, addr)
+		}
+	}
+	if err := p.update(add, remove); err != nil {
+		level.Warn(a.logger).Log("msg", "cannot join solicited-node groups; where switches snoop MLD, neighbors may not reach the addresses", "if", p.link.name, "err", err)
+	}
 }
 
 // Use names the interfaces that are wanted whatever their subnets are; without it only interfaces with a subnet
@@ -118,6 +153,80 @@ func (a *Announcer) Use(interfaces []string) {
 	}
 	a.named = slices.Clone(interfaces)
 	a.reconcileSoon()
+}
+
+// SetPeers tells the MACs of the other nodes' interfaces. What they say about this node's addresses is no conflict: it
+// is settled between the speakers, and one of them may stand in for this node. The list should go on to have a node whose
+// speaker is away. Before SetPeers is called nobody is held for a stranger.
+func (a *Announcer) SetPeers(macs []net.HardwareAddr) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	peers := make([]hwAddr, 0, len(macs)) // never nil
+	for _, mac := range macs {
+		peers = append(peers, hw(mac))
+	}
+	slices.SortFunc(peers, func(x, y hwAddr) int { return bytes.Compare(x[:], y[:]) })
+	peers = slices.Compact(peers)
+	if a.peers != nil && slices.Equal(peers, a.peers) {
+		return
+	}
+	a.peers = peers
+	a.introduce()
+}
+
+// introduce makes the nodes' MACs known to the ports. It is called with the lock held.
+func (a *Announcer) introduce() {
+	if a.peers == nil {
+		return
+	}
+	all := make(map[hwAddr]struct{}, len(a.peers)+len(a.macs))
+	for _, mac := range a.peers {
+		all[mac] = struct{}{}
+	}
+	for _, mac := range a.macs {
+		all[mac] = struct{}{}
+	}
+	a.cluster.Store(&all)
+}
+
+// familiar tells whether a MAC is one of the cluster's, or may be.
+func (a *Announcer) familiar(mac hwAddr) bool {
+	all := a.cluster.Load()
+	if all == nil {
+		return true
+	}
+	_, ok := (*all)[mac]
+	return ok
+}
+
+// Conflicts returns which of this node's addresses strangers claim now, sorted by address and interface. Changed tells
+// when it may return something new.
+func (a *Announcer) Conflicts() []Conflict {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []Conflict
+	for _, p := range a.ports {
+		out = p.listConflicts(out)
+	}
+	slices.SortFunc(out, func(x, y Conflict) int {
+		return cmp.Or(x.Addr.Compare(y.Addr), strings.Compare(x.Interface, y.Interface))
+	})
+	return out
+}
+
+// conflict is called by ports when a conflict begins and when it is over.
+func (a *Announcer) conflict(c Conflict, begins bool) {
+	defer a.tell()
+	if !begins {
+		level.Info(a.logger).Log("msg", "the other host claims the address no more", "ip", c.Addr, "mac", c.MAC, "if", c.Interface)
+		return
+	}
+	a.metrics.conflicts.Inc()
+	msg := "a host outside of the cluster claims an address of this node; defending it"
+	if c.Held {
+		msg = "a host outside of the cluster has the address; it is not announced until the host is gone"
+	}
+	level.Warn(a.logger).Log("msg", msg, "ip", c.Addr, "mac", c.MAC, "if", c.Interface)
 }
 
 // Quiesce ends all announcements for good, while answers go on: a node that is being relieved of its addresses
@@ -138,8 +247,16 @@ func (a *Announcer) Interfaces() []Interface {
 	return a.published
 }
 
-// Changed gets a value when Interfaces may return something new; several changes may make one value.
+// Changed gets a value when Interfaces, Conflicts or KernelAddresses may return something new; several changes may make
+// one value.
 func (a *Announcer) Changed() <-chan struct{} { return a.changed }
+
+func (a *Announcer) tell() {
+	select {
+	case a.changed <- struct{}{}:
+	default:
+	}
+}
 
 // Ready tells in words what keeps this node from announcing, nil when nothing does.
 func (a *Announcer) Ready() error {
@@ -159,224 +276,51 @@ func (a *Announcer) Ready() error {
 	return errors.Join(errs...)
 }
 
+// announces tells whether this node announces an address.
+func (a *Announcer) announces(addr netip.Addr) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, ok := a.announced[addr]
+	return ok
+}
+
+func (a *Announcer) queued() int {
+	now, n := time.Now(), 0
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.ports {
+		n += p.waiting(now)
+	}
+	return n
+}
+
+// countReceived asks the kernel what came in.
+func (a *Announcer) countReceived() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.ports {
+		for proto := range protocols {
+			if s := p.socket(proto); s != nil {
+				a.metrics.count(proto, s)
+			}
+		}
+	}
+}
+
 // Run follows the interfaces until ctx is done, and closes all sockets then.
 func (a *Announcer) Run(ctx context.Context) {
 	var watching sync.WaitGroup
 	watching.Go(func() { a.watch(ctx) })
-	retry := time.NewTimer(forever)
-	defer retry.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			watching.Wait()
-			a.closeAll()
-			return
-		case <-a.kick:
-		case <-retry.C:
-		}
-		if at := a.reconcile(time.Now()); !at.IsZero() {
-			retry.Reset(time.Until(at))
-		} else {
-			retry.Reset(forever)
-		}
-	}
+	a.follow(ctx)
+	watching.Wait()
+	a.closeAll()
 }
 
 func (a *Announcer) closeAll() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for index := range a.ports {
+	for _, index := range slices.Collect(maps.Keys(a.ports)) {
 		a.closePort(index)
 	}
 	a.publish()
-}
-
-func (a *Announcer) reconcileSoon() {
-	select {
-	case a.kick <- struct{}{}:
-	default:
-	}
-}
-
-// reconcile makes ports and sockets what the interfaces want, and returns when to try failed sockets again.
-func (a *Announcer) reconcile(now time.Time) (retryAt time.Time) {
-	links, err := list()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err != nil {
-		if a.listErr == nil || a.listErr.Error() != err.Error() {
-			level.Error(a.logger).Log("msg", "cannot list the node's interfaces; announcing on those known before", "err", err)
-		}
-		a.listErr = fmt.Errorf("list the node's interfaces: %w", err)
-		return now.Add(retryMost)
-	}
-	a.listErr = nil
-
-	wanted := map[int]link{}
-	for _, l := range links {
-		if len(l.subnets) > 0 || named(a.named, l.name) {
-			wanted[l.index] = l
-		}
-	}
-	for index, p := range a.ports {
-		if l, ok := wanted[index]; !ok || !l.equal(p.link) {
-			level.Info(a.logger).Log("msg", "interface is not usable any more", "if", p.link.name)
-			a.closePort(index)
-		}
-	}
-	for index, l := range wanted {
-		p, ok := a.ports[index]
-		replace := !ok || !slices.Equal(p.link.subnets, l.subnets)
-		if !ok {
-			level.Info(a.logger).Log("msg", "interface is usable", "if", l.name, "mac", l.mac, "subnets", fmt.Sprint(l.subnets))
-			p = newPort(l, a.metrics, a.quiesced, func(proto protocol, err error) { a.broke(index, l.name, proto, err) })
-			a.ports[index] = p
-		}
-		p.link.subnets = l.subnets
-		for proto := range protocols {
-			a.openSocket(p, proto, now)
-		}
-		if replace {
-			for addr, scope := range a.announced {
-				a.place(p, addr, scope)
-			}
-		}
-	}
-	a.publish()
-
-	for _, f := range a.faults {
-		if retryAt.IsZero() || f.retryAt.Before(retryAt) {
-			retryAt = f.retryAt
-		}
-	}
-	return retryAt
-}
-
-// place puts an address on a port or takes it away, as its scope says.
-func (a *Announcer) place(p *port, addr netip.Addr, scope Scope) {
-	// Whether the socket works now does not matter: when it does, the port announces what it has.
-	on := Interface{Name: p.link.name, ARP: true, NDP: true, Subnets: p.link.subnets}
-	if !scope.Includes(on, addr) {
-		p.remove(addr)
-		return
-	}
-	if err := p.add(addr, scope.standIn(p.link.name)); err != nil {
-		level.Warn(a.logger).Log("msg", "cannot join the solicited-node group; neighbors may not reach the address", "ip", addr, "if", p.link.name, "err", err)
-	}
-}
-
-// openSocket opens a socket that is not open, unless it failed and its time has not come.
-func (a *Announcer) openSocket(p *port, proto protocol, now time.Time) {
-	if p.socket(proto) != nil {
-		return
-	}
-	key := faultKey{p.link.index, proto}
-	f := a.faults[key]
-	if f != nil && now.Before(f.retryAt) {
-		return
-	}
-	if err := p.open(proto); err != nil {
-		a.fault(key, p.link.name, err, now)
-		return
-	}
-	if f != nil {
-		delete(a.faults, key)
-		if !a.faulty(f.err) {
-			level.Info(a.logger).Log("msg", "packet sockets work again", "protocol", proto, "if", p.link.name)
-		}
-	}
-}
-
-// faulty tells whether a socket failed for the same reason.
-func (a *Announcer) faulty(err error) bool {
-	var errno syscall.Errno
-	if !errors.As(err, &errno) {
-		return false
-	}
-	for _, f := range a.faults {
-		if errors.Is(f.err, errno) {
-			return true
-		}
-	}
-	return false
-}
-
-// fault records that a socket does not work. It is logged when no other socket failed for the same reason before.
-func (a *Announcer) fault(key faultKey, name string, err error, now time.Time) {
-	known := a.faulty(err)
-	f := a.faults[key]
-	if f == nil {
-		f = &fault{name: name, wait: retryFirst}
-		a.faults[key] = f
-	} else {
-		f.wait = min(2*f.wait, retryMost)
-	}
-	if !known {
-		level.Error(a.logger).Log("msg", "cannot announce on the interface: its packet socket failed; the process needs capability NET_RAW", "protocol", key.proto, "if", name, "err", err)
-	}
-	f.err = err
-	f.retryAt = now.Add(f.wait)
-}
-
-// broke is called when a reader ended that nobody had stopped.
-func (a *Announcer) broke(index int, name string, proto protocol, err error) {
-	go func() { // the reader must end before its port can be closed under the lock
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if _, ok := a.ports[index]; ok {
-			a.fault(faultKey{index, proto}, name, err, time.Now())
-			a.reconcileSoon()
-		}
-	}()
-}
-
-func (a *Announcer) closePort(index int) {
-	a.ports[index].close()
-	delete(a.ports, index)
-	for proto := range protocols {
-		delete(a.faults, faultKey{index, proto})
-	}
-}
-
-// publish makes Interfaces what the ports are, and tells when it differs.
-func (a *Announcer) publish() {
-	var now []Interface
-	var open, failed [protocols]int
-	for _, p := range a.ports {
-		i := Interface{
-			Name: p.link.name,
-			MAC:  p.link.mac,
-			ARP:  p.socket(protocolARP) != nil,
-			NDP:  p.socket(protocolNDP) != nil,
-		}
-		for _, s := range p.link.subnets {
-			if s.Addr().Is4() && i.ARP || s.Addr().Is6() && i.NDP {
-				i.Subnets = append(i.Subnets, s)
-			}
-		}
-		for proto, ok := range [protocols]bool{i.ARP, i.NDP} {
-			if ok {
-				open[proto]++
-			}
-		}
-		if i.ARP || i.NDP {
-			now = append(now, i)
-		}
-	}
-	for key := range a.faults {
-		failed[key.proto]++
-	}
-	for proto := range protocols {
-		a.metrics.socketsOpen.WithLabelValues(proto.String()).Set(float64(open[proto]))
-		a.metrics.socketsFailed.WithLabelValues(proto.String()).Set(float64(failed[proto]))
-	}
-	slices.SortFunc(now, func(x, y Interface) int { return strings.Compare(x.Name, y.Name) })
-	if slices.EqualFunc(now, a.published, Interface.equal) {
-		return
-	}
-	a.published = now
-	select {
-	case a.changed <- struct{}{}:
-	default:
-	}
 }

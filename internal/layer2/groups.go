@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,29 +17,32 @@ import (
 type groups struct {
 	index   int
 	fds     []int
-	members map[netip.Addr]*membership
+	members map[netip.Addr]*membership // by group
 }
 
-// membership counts the addresses that share a group: it is made of the last 24 bits only.
+// membership knows the addresses that share a group, most often one: a group is made of the last 24 bits only.
 type membership struct {
-	fd   int
-	refs int
+	fd    int
+	addrs []netip.Addr
 }
 
 func newGroups(index int) *groups {
 	return &groups{index: index, members: map[netip.Addr]*membership{}}
 }
 
-// join makes the interface a member once more.
-func (g *groups) join(group netip.Addr) error {
+// join makes the interface a member of the group of an address. It may be called again.
+func (g *groups) join(addr netip.Addr) error {
+	group := solicitedNode(addr)
 	if m, ok := g.members[group]; ok {
-		m.refs++
+		if !slices.Contains(m.addrs, addr) {
+			m.addrs = append(m.addrs, addr)
+		}
 		return nil
 	}
-	for _, fd := range g.fds {
-		err := unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, g.request(group))
+	for _, fd := range slices.Backward(g.fds) { // the newest one most often has room
+		err := g.set(fd, unix.IPV6_JOIN_GROUP, group)
 		if err == nil {
-			g.members[group] = &membership{fd: fd, refs: 1}
+			g.members[group] = &membership{fd: fd, addrs: []netip.Addr{addr}}
 			return nil
 		}
 		if !errors.Is(err, unix.ENOMEM) && !errors.Is(err, unix.ENOBUFS) {
@@ -49,27 +53,29 @@ func (g *groups) join(group netip.Addr) error {
 	if err != nil {
 		return os.NewSyscallError("socket AF_INET6", err)
 	}
-	if err := unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, g.request(group)); err != nil {
+	if err := g.set(fd, unix.IPV6_JOIN_GROUP, group); err != nil {
 		unix.Close(fd)
 		return os.NewSyscallError("setsockopt IPV6_JOIN_GROUP", err)
 	}
 	g.fds = append(g.fds, fd)
-	g.members[group] = &membership{fd: fd, refs: 1}
+	g.members[group] = &membership{fd: fd, addrs: []netip.Addr{addr}}
 	return nil
 }
 
-// leave undoes one join.
-func (g *groups) leave(group netip.Addr) {
+// leave undoes join; an address that never joined is none of its business.
+func (g *groups) leave(addr netip.Addr) {
+	group := solicitedNode(addr)
 	m, ok := g.members[group]
 	if !ok {
 		return
 	}
-	if m.refs--; m.refs > 0 {
+	m.addrs = slices.DeleteFunc(m.addrs, func(a netip.Addr) bool { return a == addr })
+	if len(m.addrs) > 0 {
 		return
 	}
 	delete(g.members, group)
 	// It can only fail when the interface is gone, and the membership with it.
-	_ = unix.SetsockoptIPv6Mreq(m.fd, unix.IPPROTO_IPV6, unix.IPV6_LEAVE_GROUP, g.request(group))
+	_ = g.set(m.fd, unix.IPV6_LEAVE_GROUP, group)
 }
 
 // close leaves all groups.
@@ -81,6 +87,6 @@ func (g *groups) close() {
 	clear(g.members)
 }
 
-func (g *groups) request(group netip.Addr) *unix.IPv6Mreq {
-	return &unix.IPv6Mreq{Multiaddr: group.As16(), Interface: uint32(g.index)}
+func (g *groups) set(fd, option int, group netip.Addr) error {
+	return unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, option, &unix.IPv6Mreq{Multiaddr: group.As16(), Interface: uint32(g.index)})
 }

@@ -36,6 +36,11 @@ type Scope struct {
 	// Absent, when not empty, makes this node a stand-in: it answers with the MAC of an absent node, and announces
 	// nothing by itself. These are that node's interfaces on which the address is announced.
 	Absent []Absent
+
+	// Probe: the address is new to the cluster, so the link is asked first whether a stranger has it. Without it, as when
+	// the address is taken over from another node, it is answered for and announced at once. It matters when the address arrives
+	// here and is no part of what Equal compares.
+	Probe bool
 }
 
 // Absent is an interface of a node in whose place another one answers.
@@ -45,17 +50,17 @@ type Absent struct {
 }
 
 // standIn returns the MAC to answer with on one of our interfaces: that of the absent node's interface of the same name,
-// which most often is on the same link, else of its first one; nil when the address is this node's own.
-func (s Scope) standIn(name string) net.HardwareAddr {
+// which most often is on the same link, else of its first one; zero when the address is this node's own.
+func (s Scope) standIn(name string) hwAddr {
 	if !s.isStandIn() {
-		return nil
+		return hwAddr{}
 	}
 	for _, a := range s.Absent {
 		if a.Name == name {
-			return a.MAC
+			return hw(a.MAC)
 		}
 	}
-	return s.Absent[0].MAC
+	return hw(s.Absent[0].MAC)
 }
 
 // Includes tells whether the address belongs on the interface, which must speak its family's protocol.
@@ -93,31 +98,57 @@ func (l link) equal(o link) bool {
 	return l.index == o.index && l.name == o.name && bytes.Equal(l.mac, o.mac)
 }
 
-// list returns the links that could announce addresses: up, with carrier, on an Ethernet-like medium that resolves
-// addresses, and not enslaved to another interface that speaks for them.
-func list() ([]link, error) {
+// inventory is what the kernel says of the node's interfaces.
+type inventory struct {
+	// links are those that could announce addresses: up, with carrier, on an Ethernet-like medium that resolves addresses, and
+	// not enslaved to another interface that speaks for them. They are sorted by name.
+	links []link
+	macs  []hwAddr                // of all interfaces
+	local map[netip.Addr][]string // the node's own addresses, and the interfaces that have them
+}
+
+// list asks the kernel.
+func list() (inv inventory, err error) {
 	links, err := netlink.LinkList()
 	if err != nil {
-		return nil, err
+		return inv, err
 	}
 	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
-		return nil, err
+		return inv, err
 	}
+	byIndex := make(map[int]*netlink.LinkAttrs, len(links))
 	kinds := make(map[int]string, len(links))
 	for _, l := range links {
-		kinds[l.Attrs().Index] = l.Type()
-	}
-	var out []link
-	for _, l := range links {
 		a := l.Attrs()
-		if !usable(a, kinds[a.MasterIndex]) {
+		byIndex[a.Index], kinds[a.Index] = a, l.Type()
+		if mac := hw(a.HardwareAddr); mac.unicast() {
+			inv.macs = append(inv.macs, mac)
+		}
+	}
+	inv.local = make(map[netip.Addr][]string, len(addrs))
+	spanned := map[int][]netip.Prefix{}
+	for _, addr := range addrs {
+		p, ok := prefixOf(addr)
+		l := byIndex[addr.LinkIndex]
+		if !ok || l == nil || addr.Flags&unix.IFA_F_DADFAILED != 0 {
 			continue
 		}
-		out = append(out, link{index: a.Index, name: a.Name, mac: a.HardwareAddr, subnets: subnets(a.Index, addrs)})
+		inv.local[p.Addr()] = append(inv.local[p.Addr()], l.Name)
+		if spans(p) {
+			spanned[l.Index] = append(spanned[l.Index], p.Masked())
+		}
 	}
-	slices.SortFunc(out, func(x, y link) int { return strings.Compare(x.name, y.name) })
-	return out, nil
+	for index, l := range byIndex {
+		if !usable(l, kinds[l.MasterIndex]) {
+			continue
+		}
+		subnets := spanned[index]
+		slices.SortFunc(subnets, netip.Prefix.Compare)
+		inv.links = append(inv.links, link{index: index, name: l.Name, mac: l.HardwareAddr, subnets: slices.Compact(subnets)})
+	}
+	slices.SortFunc(inv.links, func(x, y link) int { return strings.Compare(x.name, y.name) })
+	return inv, nil
 }
 
 // usable judges one interface by its flags and by the kind of the interface that it is enslaved to.
@@ -132,27 +163,20 @@ func usable(a *netlink.LinkAttrs, master string) bool {
 	return a.MasterIndex == 0 || master == "vrf"
 }
 
-// subnets returns the prefixes that the addresses of an interface span. Host prefixes span nothing, link-local
-// ones are no place for a Service.
-func subnets(index int, addrs []netlink.Addr) []netip.Prefix {
-	var out []netip.Prefix
-	for _, a := range addrs {
-		if a.LinkIndex != index || a.IPNet == nil || a.Flags&unix.IFA_F_DADFAILED != 0 {
-			continue
-		}
-		ip, ok := netip.AddrFromSlice(a.IP)
-		if !ok {
-			continue
-		}
-		ip = ip.Unmap()
-		bits, _ := a.Mask.Size()
-		if bits >= ip.BitLen() || ip.IsLinkLocalUnicast() || ip.IsLoopback() {
-			continue
-		}
-		out = append(out, netip.PrefixFrom(ip, bits).Masked())
+// prefixOf returns an interface's address with the length of its prefix.
+func prefixOf(a netlink.Addr) (netip.Prefix, bool) {
+	if a.IPNet == nil {
+		return netip.Prefix{}, false
 	}
-	slices.SortFunc(out, netip.Prefix.Compare)
-	return slices.Compact(out)
+	ip, ok := netip.AddrFromSlice(a.IP)
+	bits, _ := a.Mask.Size()
+	return netip.PrefixFrom(ip.Unmap(), bits), ok
+}
+
+// spans tells whether an address makes its interface one of a subnet. Host prefixes span nothing, link-local ones are
+// no place for a Service.
+func spans(p netip.Prefix) bool {
+	return p.IsValid() && !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsLoopback()
 }
 
 func (i Interface) equal(o Interface) bool {

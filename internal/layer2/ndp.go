@@ -2,132 +2,191 @@ package layer2
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
+	"slices"
 
-	"github.com/mdlayher/ethernet"
-	"github.com/mdlayher/ndp"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
 const (
 	icmpv6                = 58
+	ndpHopLimit           = 255 // no router passes on what has it: it proves that a packet comes from this link
 	neighborSolicitation  = 135
-	sourceLinkLayerOption = 1
+	neighborAdvertisement = 136
 
+	sourceLinkLayerOption = 1
+	targetLinkLayerOption = 2
+
+	naSolicited = 1 << 30
+	naOverride  = 1 << 29
+
+	ipv6Off       = 14 // of the IPv6 header in its frame
 	ipv6HeaderLen = 40
-	ndpBodyLen    = 24                              // type, code, checksum, reserved, target
-	nsFrameLen    = 14 + ipv6HeaderLen + ndpBodyLen // without options
-	nsFrameMax    = 14 + 1500                       // with as many as a solicitation could carry on Ethernet
+	ndpOff        = ipv6Off + ipv6HeaderLen
+	ndpBodyLen    = 24 // type, code, checksum, flags, target
+	linkOptionLen = 8
+	ndpFrameLen   = ndpOff + ndpBodyLen // without options
+	frameMax      = 14 + 1500           // with as many as a message could carry on Ethernet
 )
 
 var (
 	allNodes    = netip.MustParseAddr("ff02::1")
-	allNodesMAC = net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}
+	allNodesMAC = hwAddr{0x33, 0x33, 0, 0, 0, 1}
 )
 
-// ndpFilter lets neighbor solicitations pass that were sent to us or to a group. A hop limit of 255 proves that
-// they come from this link (RFC 4861, section 7.1.1).
-var ndpFilter = []bpf.Instruction{
-	bpf.LoadExtension{Num: bpf.ExtType},
-	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OTHERHOST, SkipTrue: 5},
-	bpf.LoadAbsolute{Off: 14 + 6, Size: 2}, // next header and hop limit
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: icmpv6<<8 | ndp.HopLimit, SkipTrue: 3},
-	bpf.LoadAbsolute{Off: 14 + ipv6HeaderLen, Size: 2}, // type and code
-	bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: neighborSolicitation << 8, SkipTrue: 1},
-	bpf.RetConstant{Val: nsFrameMax},
-	bpf.RetConstant{Val: 0},
-}
+// ndpPrologue drops what is neither a neighbor solicitation nor an advertisement from this link (RFC 4861, section
+// 7.1), and what was sent to another host.
+var ndpPrologue = slices.Concat(
+	[]bpf.Instruction{
+		bpf.LoadExtension{Num: bpf.ExtType},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.PACKET_OTHERHOST, SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
+		bpf.LoadAbsolute{Off: ipv6Off + 6, Size: 2}, // next header and hop limit
+	}, need(icmpv6<<8|ndpHopLimit),
+	[]bpf.Instruction{bpf.LoadAbsolute{Off: ndpOff, Size: 2}}, // type and code
+	need(neighborSolicitation<<8, neighborAdvertisement<<8),
+)
 
-// ndpQuestion is a neighbor solicitation: who has target, tell sender. The sender is :: when a host checks that
-// nobody has an address before it takes it (RFC 4862, section 5.4).
-type ndpQuestion struct {
+// ndpFields are the last 32 bits of the target and of the IPv6 source.
+var ndpFields = [2]uint32{ndpOff + 20, ipv6Off + 20}
+
+// ndpMessage is a solicitation or an advertisement. A solicitation asks for target, and says that its sender is reached
+// at from; an advertisement says that target is. The sender of a solicitation is :: when a host checks that nobody has an address
+// before it takes it (RFC 4862, section 5.4).
+type ndpMessage struct {
+	solicitation   bool
 	from           hwAddr
 	sender, target netip.Addr
 }
 
-// parseNS reads a solicitation out of an Ethernet frame, by the rules of RFC 4861, section 7.1.1. It does not
+// parseNDP reads a message out of an Ethernet frame, by the rules of RFC 4861, sections 7.1.1 and 7.1.2. It does not
 // verify the checksum: between interfaces of one machine the kernel leaves it unfinished, and on a wire Ethernet's
 // own has been verified.
-func parseNS(frame []byte) (q ndpQuestion, ok bool) {
-	if len(frame) < nsFrameLen || binary.BigEndian.Uint16(frame[12:]) != uint16(ethernet.EtherTypeIPv6) {
-		return q, false
+func parseNDP(frame []byte) (m ndpMessage, ok bool) {
+	if len(frame) < ndpFrameLen || binary.BigEndian.Uint16(frame[12:]) != unix.ETH_P_IPV6 {
+		return m, false
 	}
-	header, body := frame[14:14+ipv6HeaderLen], frame[14+ipv6HeaderLen:]
+	header, body := frame[ipv6Off:ndpOff], frame[ndpOff:]
 	payload := int(binary.BigEndian.Uint16(header[4:]))
-	if header[0]>>4 != 6 || header[6] != icmpv6 || header[7] != ndp.HopLimit || payload < ndpBodyLen || payload > len(body) {
-		return q, false
+	if header[0]>>4 != 6 || header[6] != icmpv6 || header[7] != ndpHopLimit || payload < ndpBodyLen || payload > len(body) {
+		return m, false
 	}
 	body = body[:payload]
-	if body[0] != neighborSolicitation || body[1] != 0 {
-		return q, false
+	if body[0] != neighborSolicitation && body[0] != neighborAdvertisement || body[1] != 0 {
+		return m, false
 	}
-	q.from = hwAddr(frame[6:12])
-	q.sender = netip.AddrFrom16([16]byte(header[8:24]))
-	q.target = netip.AddrFrom16([16]byte(body[8:24]))
-	to := netip.AddrFrom16([16]byte(header[24:40]))
-	if q.target.IsMulticast() || q.sender.IsMulticast() || q.sender.Is4In6() || q.target.Is4In6() {
-		return q, false
+	m.solicitation = body[0] == neighborSolicitation
+	m.sender = netip.AddrFrom16([16]byte(header[8:]))
+	m.target = netip.AddrFrom16([16]byte(body[8:]))
+	to := netip.AddrFrom16([16]byte(header[24:]))
+	if m.target.IsMulticast() || m.sender.IsMulticast() || m.sender.Is4In6() || m.target.Is4In6() {
+		return m, false
 	}
-	if q.sender.IsUnspecified() && to != solicitedNode(q.target) {
-		return q, false
+	if m.probes() && to != solicitedNode(m.target) {
+		return m, false
 	}
-	for options := body[ndpBodyLen:]; len(options) > 0; {
-		if len(options) < 8 {
-			return q, false
+	m.from = hwAddr(frame[6:])
+	option := byte(targetLinkLayerOption)
+	if m.solicitation {
+		option = sourceLinkLayerOption
+	}
+	told, ok := linkLayerAddress(body[ndpBodyLen:], option)
+	if !ok || m.probes() && told != (hwAddr{}) {
+		return m, false
+	}
+	if told != (hwAddr{}) {
+		m.from = told
+	}
+	return m, m.from.unicast()
+}
+
+// probes tells whether the message is the question of a host that wants to have the address.
+func (m ndpMessage) probes() bool { return m.solicitation && m.sender.IsUnspecified() }
+
+// linkLayerAddress returns the address in an option of this type, the zero one when there is no such option; not ok when
+// the options are malformed.
+func linkLayerAddress(options []byte, wanted byte) (a hwAddr, ok bool) {
+	for len(options) > 0 {
+		if len(options) < linkOptionLen {
+			return a, false
 		}
 		n := int(options[1]) * 8
 		if n == 0 || n > len(options) {
-			return q, false
+			return a, false
 		}
-		if options[0] == sourceLinkLayerOption {
-			if q.sender.IsUnspecified() {
-				return q, false
-			}
-			q.from = hwAddr(options[2:8])
+		if options[0] == wanted {
+			a = hwAddr(options[2:])
 		}
 		options = options[n:]
 	}
-	return q, q.from.unicast()
+	return a, true
 }
 
-// solicitedAdvertisement answers a question. Who asked from :: has no address to answer to yet, and is answered so
-// that all nodes hear it (RFC 4861, section 7.2.4). For source and mac see arpReply.
-func solicitedAdvertisement(source, mac net.HardwareAddr, q ndpQuestion) ([]byte, error) {
-	if q.sender.IsUnspecified() {
-		return advertisement(source, mac, q.target, false, allNodes, allNodesMAC)
+// ndpAnswer answers a question. Who asked from :: has no address to answer to yet, and is answered so that all nodes hear
+// it (RFC 4861, section 7.2.4). For source and mac see arpAnswer.
+func ndpAnswer(b []byte, source, mac hwAddr, q ndpMessage) []byte {
+	if q.probes() {
+		return unsolicited(b, source, mac, q.target)
 	}
-	return advertisement(source, mac, q.target, true, q.sender, q.from[:])
+	return appendNDP(b, q.from, source, q.target, q.sender, neighborAdvertisement, naSolicited|naOverride, q.target, targetLinkLayerOption, mac)
 }
 
-// unsolicitedAdvertisement tells the link where addr is reached (RFC 4861, section 7.2.6).
-func unsolicitedAdvertisement(mac net.HardwareAddr, addr netip.Addr) ([]byte, error) {
-	return advertisement(mac, mac, addr, false, allNodes, allNodesMAC)
+// unsolicitedNA tells the link where addr is reached (RFC 4861, section 7.2.6).
+func unsolicitedNA(b []byte, mac hwAddr, addr netip.Addr) []byte {
+	return unsolicited(b, mac, mac, addr)
 }
 
-// advertisement makes the frame of a neighbor advertisement. It overrides what the receiver believed, since an
-// address that moved is the reason for most of them. Its IPv6 source is the address itself: it needs no other address on
-// the interface, and a switch that guards sources sees the binding that it has to learn.
-func advertisement(source, mac net.HardwareAddr, addr netip.Addr, solicited bool, to netip.Addr, toMAC net.HardwareAddr) ([]byte, error) {
-	body, err := ndp.MarshalMessageChecksum(&ndp.NeighborAdvertisement{
-		Solicited:     solicited,
-		Override:      true,
-		TargetAddress: addr,
-		Options:       []ndp.Option{&ndp.LinkLayerAddress{Direction: ndp.Target, Addr: mac}},
-	}, addr, to)
-	if err != nil {
-		return nil, err
+// unsolicited makes an advertisement to all nodes. As every advertisement of ours it overrides what the receivers believed,
+// since an address that moved is the reason for most of them. Its IPv6 source is the address itself: it needs no other
+// address on the interface, and a switch that guards sources sees the binding that it has to learn.
+func unsolicited(b []byte, source, mac hwAddr, addr netip.Addr) []byte {
+	return appendNDP(b, allNodesMAC, source, addr, allNodes, neighborAdvertisement, naOverride, addr, targetLinkLayerOption, mac)
+}
+
+// ndpProbe asks who has addr as duplicate address detection does, without touching anybody's table (RFC 4862, section
+// 5.4.2).
+func ndpProbe(b []byte, mac hwAddr, addr netip.Addr) []byte {
+	group := solicitedNode(addr)
+	return appendNDP(b, groupMAC(group), mac, netip.IPv6Unspecified(), group, neighborSolicitation, 0, addr, 0, hwAddr{})
+}
+
+// appendNDP appends a frame to b, with a link-layer address option when option is not 0.
+func appendNDP(b []byte, toMAC, source hwAddr, from, to netip.Addr, kind byte, flags uint32, target netip.Addr, option byte, linkAddr hwAddr) []byte {
+	length := ndpBodyLen
+	if option != 0 {
+		length += linkOptionLen
 	}
-	packet := make([]byte, ipv6HeaderLen, ipv6HeaderLen+len(body))
-	packet[0] = 6 << 4
-	binary.BigEndian.PutUint16(packet[4:], uint16(len(body)))
-	packet[6] = icmpv6
-	packet[7] = ndp.HopLimit
-	copy(packet[8:24], addr.AsSlice())
-	copy(packet[24:40], to.AsSlice())
-	f := ethernet.Frame{Destination: toMAC, Source: source, EtherType: ethernet.EtherTypeIPv6, Payload: append(packet, body...)}
-	return f.MarshalBinary()
+	b = append(b, toMAC[:]...)
+	b = append(b, source[:]...)
+	b = binary.BigEndian.AppendUint16(b, unix.ETH_P_IPV6)
+	header := len(b)
+	f, t, a := from.As16(), to.As16(), target.As16()
+	b = append(b, 6<<4, 0, 0, 0, 0, byte(length), icmpv6, ndpHopLimit)
+	b = append(b, f[:]...)
+	b = append(b, t[:]...)
+	b = append(b, kind, 0, 0, 0)
+	b = binary.BigEndian.AppendUint32(b, flags)
+	b = append(b, a[:]...)
+	if option != 0 {
+		b = append(b, option, linkOptionLen/8)
+		b = append(b, linkAddr[:]...)
+	}
+	body := b[header+ipv6HeaderLen:]
+	binary.BigEndian.PutUint16(body[2:], checksum(b[header+8:], uint32(length)+icmpv6))
+	return b
+}
+
+// checksum is that of ICMPv6 (RFC 4443, section 2.3) over the addresses and the message, which follow each other; their
+// length is even. The rest of the pseudo-header is its sum.
+func checksum(b []byte, sum uint32) uint16 {
+	for i := 0; i < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return ^uint16(sum)
 }
 
 // solicitedNode returns the group in which a node that has addr listens (RFC 4291, section 2.7.1).
@@ -137,7 +196,7 @@ func solicitedNode(addr netip.Addr) netip.Addr {
 }
 
 // groupMAC returns the Ethernet address of an IPv6 group (RFC 2464, section 7).
-func groupMAC(group netip.Addr) net.HardwareAddr {
+func groupMAC(group netip.Addr) hwAddr {
 	g := group.As16()
-	return net.HardwareAddr{0x33, 0x33, g[12], g[13], g[14], g[15]}
+	return hwAddr{0x33, 0x33, g[12], g[13], g[14], g[15]}
 }

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-func needNamespace(t *testing.T) {
+func needNamespace(t testing.TB) {
 	t.Helper()
 	if os.Getenv(inNamespace) == "" {
 		t.Skip("needs root: makes network namespaces")
@@ -53,12 +53,12 @@ func needNamespace(t *testing.T) {
 
 // neighbor is another host on the links of a test, in a network namespace of its own.
 type neighbor struct {
-	t  *testing.T
+	t  testing.TB
 	ns netns.NsHandle
 	nl *netlink.Handle
 }
 
-func newNeighbor(t *testing.T) *neighbor {
+func newNeighbor(t testing.TB) *neighbor {
 	t.Helper()
 	needNamespace(t)
 	n := &neighbor{t: t}
@@ -75,7 +75,7 @@ func newNeighbor(t *testing.T) *neighbor {
 }
 
 // onThread runs f on a thread that ends with it, so that its namespace can be changed.
-func onThread(t *testing.T, f func() error) {
+func onThread(t testing.TB, f func() error) {
 	t.Helper()
 	done := make(chan error)
 	go func() {
@@ -123,7 +123,7 @@ func (n *neighbor) connect(name string, mac net.HardwareAddr, ours, theirs []str
 }
 
 // address parses an address that is used at once, without duplicate address detection.
-func address(t *testing.T, s string) *netlink.Addr {
+func address(t testing.TB, s string) *netlink.Addr {
 	t.Helper()
 	a, err := netlink.ParseAddr(s)
 	check(t, err)
@@ -188,7 +188,7 @@ func (n *neighbor) believe(name, addr string, mac net.HardwareAddr) {
 
 // wire is a socket that sends and sees every frame at the neighbor's end of a link.
 type wire struct {
-	t      *testing.T
+	t      testing.TB
 	conn   *packet.Conn
 	mac    net.HardwareAddr
 	frames chan []byte
@@ -251,9 +251,14 @@ func (w *wire) until(what string, match func(frame []byte) bool) [][]byte {
 }
 
 // start runs an Announcer until the test ends.
-func start(t *testing.T) *Announcer {
+func start(t testing.TB) *Announcer {
 	t.Helper()
-	a := New(log.NewNopLogger(), prometheus.NewRegistry())
+	return startWith(t, Config{})
+}
+
+func startWith(t testing.TB, c Config) *Announcer {
+	t.Helper()
+	a := New(c, log.NewNopLogger(), prometheus.NewRegistry())
 	done := make(chan struct{})
 	ctx := t.Context()
 	go func() {
@@ -271,7 +276,7 @@ func start(t *testing.T) *Announcer {
 }
 
 // usesInterface waits until the announcer can announce on the interface, or no longer can.
-func usesInterface(t *testing.T, a *Announcer, name string, want bool) {
+func usesInterface(t testing.TB, a *Announcer, name string, want bool) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("interface %s usable: %t", name, want), func() bool {
 		for _, i := range a.Interfaces() {
@@ -283,7 +288,7 @@ func usesInterface(t *testing.T, a *Announcer, name string, want bool) {
 	})
 }
 
-func eventually(t *testing.T, what string, cond func() bool) {
+func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if cond() {
@@ -293,7 +298,7 @@ func eventually(t *testing.T, what string, cond func() bool) {
 	t.Fatalf("waited 10 s for: %s", what)
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

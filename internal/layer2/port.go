@@ -3,72 +3,81 @@ package layer2
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
-
-	"github.com/mdlayher/packet"
-	"golang.org/x/net/bpf"
-	"golang.org/x/sys/unix"
 )
-
-// protocol is one of the two that a port speaks.
-type protocol int
-
-const (
-	protocolARP protocol = iota
-	protocolNDP
-	protocols
-)
-
-func (p protocol) String() string { return [...]string{"arp", "ndp"}[p] }
-
-func protocolOf(addr netip.Addr) protocol {
-	if addr.Is4() {
-		return protocolARP
-	}
-	return protocolNDP
-}
 
 // port is what announces on one interface: a socket for each protocol, the addresses that it answers for, and the
 // queue of what it has to say. It is made for an interface as it is now and is replaced when the interface's index, name
 // or MAC changes.
 type port struct {
 	link    link
+	mac     hwAddr
+	config  Config
 	metrics *metrics
-	fail    func(protocol, error) // told when a socket broke; must not call back
+	hooks   hooks
 
-	sockets [protocols]*packet.Conn // nil: not open; guarded by mu
+	sockets [protocols]*socket // nil: not open; guarded by mu
 	readers sync.WaitGroup
 
-	mu     sync.RWMutex
-	addrs  map[netip.Addr]net.HardwareAddr // and the absent node's MAC where this one only stands in, else nil
-	queue  *queue
-	silent bool // nothing is queued any more
+	mu        sync.RWMutex
+	addrs     map[netip.Addr]state
+	conflicts map[netip.Addr]*conflict // of these
+	queue     *queue
+	silent    bool // nothing is queued any more
 
-	groups *groups // used by the announcer's goroutines one at a time, under the announcer's lock
+	// Used by the announcer's goroutines one at a time, under the announcer's lock.
+	covers       [protocols]cover
+	groups       *groups
+	allMulticast bool // for want of groups
 
 	wake chan struct{} // the queue got something earlier
 	stop context.CancelFunc
 	done chan struct{}
 }
 
+// hooks are how a port asks and tells its announcer. They are called from the port's own goroutines, and must not call
+// back.
+type hooks struct {
+	familiar func(hwAddr) bool             // whether a MAC is one of the cluster's
+	broke    func(protocol, error)         // a socket failed
+	conflict func(c Conflict, begins bool) // somebody else has an address, or has it no more
+}
+
+// state is what a port does with an address.
+type state struct {
+	mac     hwAddr // where it is reached: here, or at an absent node
+	standIn bool   // it is the absent node's
+	probing bool   // it is not used yet
+}
+
+// placement puts an address on a port.
+type placement struct {
+	addr   netip.Addr
+	absent hwAddr // the MAC of the node in whose place the port answers; zero when the address is this node's own
+	probe  bool
+}
+
 // newPort makes a port without sockets, and starts to send what is queued.
-func newPort(l link, m *metrics, silent bool, fail func(protocol, error)) *port {
+func newPort(l link, c Config, m *metrics, silent bool, h hooks) *port {
 	ctx, stop := context.WithCancel(context.Background())
 	p := &port{
-		link:    l,
-		metrics: m,
-		fail:    fail,
-		addrs:   map[netip.Addr]net.HardwareAddr{},
-		queue:   newQueue(tenth),
-		silent:  silent,
-		groups:  newGroups(l.index),
-		wake:    make(chan struct{}, 1),
-		stop:    stop,
-		done:    make(chan struct{}),
+		link:      l,
+		mac:       hw(l.mac),
+		config:    c,
+		metrics:   m,
+		hooks:     h,
+		addrs:     map[netip.Addr]state{},
+		conflicts: map[netip.Addr]*conflict{},
+		queue:     newQueue(c, tenth),
+		silent:    silent,
+		groups:    newGroups(l.index),
+		wake:      make(chan struct{}, 1),
+		stop:      stop,
+		done:      make(chan struct{}),
 	}
 	go p.send(ctx)
 	return p
@@ -77,60 +86,54 @@ func newPort(l link, m *metrics, silent bool, fail func(protocol, error)) *port 
 // open opens the socket of a protocol and starts to answer. Addresses of its family that the port has already are
 // announced on it.
 func (p *port) open(proto protocol) error {
-	filter, etherType, answer := arpFilter, unix.ETH_P_ARP, p.answerARP
-	if proto == protocolNDP {
-		filter, etherType, answer = ndpFilter, unix.ETH_P_IPV6, p.answerNDP
-	}
-	program, err := bpf.Assemble(filter)
-	if err != nil {
-		return fmt.Errorf("assemble the %s filter: %w", proto, err)
-	}
-	ifi := &net.Interface{Index: p.link.index, Name: p.link.name, HardwareAddr: p.link.mac}
-	var conn *packet.Conn
-	err = withNetRaw(func() (err error) {
-		conn, err = packet.Listen(ifi, packet.Raw, etherType, &packet.Config{Filter: program})
-		return err
-	})
+	s, err := openSocket(p.link, proto.etherType(), proto.program(&p.covers[proto]))
 	if err != nil {
 		return err
+	}
+	if proto == protocolNDP && p.allMulticast {
+		if err := s.allMulticast(p.link.index); err != nil {
+			s.close()
+			return err
+		}
 	}
 	p.mu.Lock()
-	p.sockets[proto] = conn
-	for a, absent := range p.addrs {
-		if absent == nil && protocolOf(a) == proto {
-			p.enqueue(a)
+	p.sockets[proto] = s
+	for addr, st := range p.addrs {
+		if !st.standIn && protocolOf(addr) == proto {
+			p.enqueue(addr, st.probing)
 		}
 	}
 	p.mu.Unlock()
-	p.readers.Go(func() {
-		err := read(conn, answer)
-		if p.closeSocket(proto, conn) {
-			p.fail(proto, err)
-		}
-	})
+	handle := p.arpHandler()
+	if proto == protocolNDP {
+		handle = p.ndpHandler()
+	}
+	p.readers.Go(func() { p.broke(proto, s, s.read(handle)) })
 	return nil
 }
 
-// closeSocket closes conn if it still is the socket of the protocol, and reports whether it was.
-func (p *port) closeSocket(proto protocol, conn *packet.Conn) bool {
+// broke gives up a socket that failed, if it still is the one of its protocol.
+func (p *port) broke(proto protocol, s *socket, err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.sockets[proto] != conn {
-		return false
+	current := p.sockets[proto] == s
+	if current {
+		p.sockets[proto] = nil
+		p.metrics.closed(proto, s)
 	}
-	p.sockets[proto] = nil
-	conn.Close()
-	return true
+	p.mu.Unlock()
+	if current {
+		p.hooks.broke(proto, err)
+	}
 }
 
 // close stops everything and waits until nothing of the port runs.
 func (p *port) close() {
 	p.stop()
 	p.mu.Lock()
-	for proto, conn := range p.sockets {
-		if conn != nil {
+	for proto, s := range p.sockets {
+		if s != nil {
 			p.sockets[proto] = nil
-			conn.Close()
+			p.metrics.closed(protocol(proto), s)
 		}
 	}
 	p.mu.Unlock()
@@ -139,213 +142,195 @@ func (p *port) close() {
 	p.groups.close()
 }
 
-func (p *port) socket(proto protocol) *packet.Conn {
+func (p *port) socket(proto protocol) *socket {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	return p.sockets[proto]
 }
 
-// add makes the port answer for an address and announce it, or, with the MAC of an absent node, only answer with that.
-// An address that it has in the same way stays as it is. An error tells that neighbors may not reach us with their
-// solicitations; the address is announced all the same.
-func (p *port) add(addr netip.Addr, absent net.HardwareAddr) error {
+// update makes the port answer for some addresses and fall silent, at once, about others. An address that it has in
+// the same way stays as it is. The error tells that neighbors may not reach us with their solicitations; the addresses
+// are announced all the same.
+func (p *port) update(add []placement, remove []netip.Addr) error {
+	err := p.listen(add) // before an announcement brings the questions
+
+	now := time.Now()
+	var gone []netip.Addr
 	p.mu.Lock()
-	was, have := p.addrs[addr]
-	p.addrs[addr] = absent
-	switch {
-	case absent != nil:
+	for _, addr := range remove {
+		if _, ok := p.addrs[addr]; ok {
+			gone = append(gone, addr)
+		}
+		delete(p.addrs, addr)
+		delete(p.conflicts, addr)
 		p.queue.remove(addr)
-	case !have || was != nil:
-		p.enqueue(addr)
+	}
+	for _, a := range add {
+		p.place(a, now)
 	}
 	p.mu.Unlock()
-	if have || addr.Is4() {
-		return nil
-	}
-	group := solicitedNode(addr)
-	err := p.groups.join(group)
-	if err == nil {
-		return nil
-	}
-	// The group was refused (IPv6 may be off on the interface). The hardware filter can still be opened for it, and
-	// switches that do not snoop deliver.
-	if conn := p.socket(protocolNDP); conn != nil && conn.JoinGroup(groupMAC(group)) == nil {
-		return nil
-	}
+
+	p.unlisten(gone)
 	return err
 }
 
+// place makes an address what the placement says. It is called with the lock held.
+func (p *port) place(a placement, now time.Time) {
+	old, have := p.addrs[a.addr]
+	if a.absent != (hwAddr{}) {
+		p.addrs[a.addr] = state{mac: a.absent, standIn: true}
+		delete(p.conflicts, a.addr)
+		p.queue.remove(a.addr)
+		return
+	}
+	if have && !old.standIn {
+		return
+	}
+	// What was answered for in another's place is not new.
+	probe := a.probe && !have && !p.config.NoProbes && !p.silent
+	p.addrs[a.addr] = state{mac: p.mac, probing: probe}
+	p.enqueue(a.addr, probe)
+}
+
+// listen has the kernel hand over what is asked about addresses.
+func (p *port) listen(add []placement) error {
+	var changed [protocols]bool
+	var refused error
+	for _, a := range add {
+		proto := protocolOf(a.addr)
+		if !p.has(a.addr) && p.covers[proto].add(a.addr) {
+			changed[proto] = true
+		}
+		if proto == protocolNDP {
+			if err := p.groups.join(a.addr); err != nil {
+				refused = err
+			}
+		}
+	}
+	for proto, changed := range changed {
+		if changed {
+			p.filter(protocol(proto))
+		}
+	}
+	if refused == nil || p.allMulticast {
+		return refused
+	}
+	// Groups are refused when IPv6 is off on the interface. Its hardware filter can still be opened, and switches that do not
+	// snoop deliver.
+	p.allMulticast = true
+	if s := p.socket(protocolNDP); s != nil {
+		if err := s.allMulticast(p.link.index); err != nil {
+			return errors.Join(refused, err)
+		}
+	}
+	return refused
+}
+
+// unlisten undoes listen, for addresses that the port has no more.
+func (p *port) unlisten(gone []netip.Addr) {
+	var worn [protocols]bool
+	for _, addr := range gone {
+		proto := protocolOf(addr)
+		worn[proto] = p.covers[proto].remove() || worn[proto]
+		if proto == protocolNDP {
+			p.groups.leave(addr)
+		}
+	}
+	for proto, worn := range worn {
+		if !worn {
+			continue
+		}
+		p.covers[proto] = cover{}
+		p.mu.RLock()
+		left := slices.Collect(maps.Keys(p.addrs))
+		p.mu.RUnlock()
+		for _, addr := range left {
+			if protocolOf(addr) == protocol(proto) {
+				p.covers[proto].add(addr)
+			}
+		}
+		p.filter(protocol(proto))
+	}
+}
+
+// filter gives the protocol's socket the filter of its cover.
+func (p *port) filter(proto protocol) {
+	s := p.socket(proto)
+	if s == nil {
+		return // it gets the filter when it is opened
+	}
+	if err := s.setFilter(proto.program(&p.covers[proto])); err != nil {
+		p.broke(proto, s, err)
+	}
+}
+
+func (p *port) has(addr netip.Addr) bool {
+	_, ok := p.lookup(addr)
+	return ok
+}
+
+func (p *port) lookup(addr netip.Addr) (state, bool) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	st, ok := p.addrs[addr]
+	return st, ok
+}
+
 // enqueue starts the announcements of an address. It is called with the lock held.
-func (p *port) enqueue(addr netip.Addr) {
+func (p *port) enqueue(addr netip.Addr, probe bool) {
 	if p.silent {
 		return
 	}
-	p.queue.add(addr, time.Now())
+	p.queue.add(addr, time.Now(), probe)
+	p.awake()
+}
+
+func (p *port) awake() {
 	select {
 	case p.wake <- struct{}{}:
 	default:
 	}
 }
 
-// remove makes the port fall silent about an address, at once.
-func (p *port) remove(addr netip.Addr) {
-	p.mu.Lock()
-	_, had := p.addrs[addr]
-	delete(p.addrs, addr)
-	p.queue.remove(addr)
-	p.mu.Unlock()
-	if had && addr.Is6() {
-		p.groups.leave(solicitedNode(addr))
-	}
-}
-
-// quiet ends all announcements; answers go on.
+// quiet ends all announcements; answers go on. What is still asked for is not used any more.
 func (p *port) quiet() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.silent = true
-	p.queue = newQueue(tenth)
+	p.queue = newQueue(p.config, tenth)
 }
 
-// reached returns the MAC that addr is reached at, this port's or an absent node's; false when it is none of the
-// port's addresses.
-func (p *port) reached(addr netip.Addr) (mac net.HardwareAddr, ok bool) {
+// waiting counts the addresses about which there is something to say that the pace holds back.
+func (p *port) waiting(now time.Time) int {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	absent, ok := p.addrs[addr]
-	if absent != nil {
-		return absent, ok
-	}
-	return p.link.mac, ok
+	return p.queue.waiting(now)
 }
 
-// owns tells whether the port has an address for its own node.
-func (p *port) owns(addr netip.Addr) bool {
+// unused returns the addresses that the port still asks for, or that somebody else has.
+func (p *port) unused() (out []netip.Addr) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	absent, ok := p.addrs[addr]
-	return ok && absent == nil
-}
-
-// send announces what the queue says until ctx is done.
-func (p *port) send(ctx context.Context) {
-	defer close(p.done)
-	timer := time.NewTimer(forever)
-	defer timer.Stop()
-	for {
-		p.mu.Lock()
-		addr, n, wait := p.queue.next(time.Now())
-		p.mu.Unlock()
-		if addr.IsValid() {
-			p.announce(addr, n)
-			continue
-		}
-		timer.Reset(wait)
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.wake:
-		case <-timer.C:
+	for addr, st := range p.addrs {
+		if st.probing {
+			out = append(out, addr)
 		}
 	}
+	return out
 }
 
-func (p *port) announce(addr netip.Addr, n int) {
-	if !p.owns(addr) { // not any more, since the queue was asked
-		return
+// offers returns the interface as addresses can be announced on it now.
+func (p *port) offers() Interface {
+	i := Interface{
+		Name: p.link.name,
+		MAC:  p.link.mac,
+		ARP:  p.socket(protocolARP) != nil,
+		NDP:  p.socket(protocolNDP) != nil,
 	}
-	var frame []byte
-	var err error
-	if addr.Is4() {
-		frame, err = gratuitousARP(p.link.mac, addr, n)
-	} else {
-		frame, err = unsolicitedAdvertisement(p.link.mac, addr)
-	}
-	if err == nil {
-		err = p.write(protocolOf(addr), frame)
-	}
-	if err != nil {
-		p.metrics.sendErrors.WithLabelValues(protocolOf(addr).String()).Inc()
-		return
-	}
-	p.metrics.announcements.WithLabelValues(protocolOf(addr).String()).Inc()
-}
-
-// errNoSocket is why nothing was sent while a socket waits to be opened again; what is to be said is queued anew
-// then.
-var errNoSocket = errors.New("no socket")
-
-// write sends a whole frame.
-func (p *port) write(proto protocol, frame []byte) error {
-	conn := p.socket(proto)
-	if conn == nil {
-		return errNoSocket
-	}
-	_, err := conn.WriteTo(frame, &packet.Addr{HardwareAddr: frame[:6]})
-	return err
-}
-
-func (p *port) answerARP(frame []byte) {
-	q, ok := parseARP(frame)
-	if !ok {
-		return
-	}
-	mac, ok := p.reached(q.target)
-	if !ok {
-		return
-	}
-	reply, err := arpReply(p.link.mac, mac, q)
-	p.answered(protocolARP, reply, err)
-}
-
-func (p *port) answerNDP(frame []byte) {
-	q, ok := parseNS(frame)
-	if !ok {
-		return
-	}
-	mac, ok := p.reached(q.target)
-	if !ok {
-		return
-	}
-	reply, err := solicitedAdvertisement(p.link.mac, mac, q)
-	p.answered(protocolNDP, reply, err)
-}
-
-func (p *port) answered(proto protocol, reply []byte, err error) {
-	if err == nil {
-		err = p.write(proto, reply)
-	}
-	if err != nil {
-		p.metrics.sendErrors.WithLabelValues(proto.String()).Inc()
-		return
-	}
-	p.metrics.answers.WithLabelValues(proto.String()).Inc()
-}
-
-// read hands each frame that passes the socket's filter to handle, in a buffer that it uses again. It reads the
-// descriptor itself: recvfrom through the library would allocate an address for each of other people's questions.
-func read(conn *packet.Conn, handle func([]byte)) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, nsFrameMax)
-	for {
-		var n int
-		var readErr error
-		err := raw.Read(func(fd uintptr) bool {
-			n, readErr = unix.Read(int(fd), buf)
-			return readErr != unix.EAGAIN && readErr != unix.EINTR
-		})
-		if err == nil {
-			err = readErr
+	for _, s := range p.link.subnets {
+		if s.Addr().Is4() && i.ARP || s.Addr().Is6() && i.NDP {
+			i.Subnets = append(i.Subnets, s)
 		}
-		if errors.Is(err, unix.ENETDOWN) {
-			continue // told once when the interface goes down; the socket works again when it is back
-		}
-		if err != nil {
-			return err
-		}
-		handle(buf[:n])
 	}
+	return i
 }

@@ -7,53 +7,81 @@ import (
 	"time"
 )
 
-const (
-	// announceInterval is the least time between two announcements on one interface: 500 a second. Switches police
-	// bursts of ARP, and what they drop of a burst are the addresses that stay wrong.
-	announceInterval = 2 * time.Millisecond
-
-	// announceCredit is how far behind its pace a queue may catch up after the process was not scheduled; more would
-	// make a burst again.
-	announceCredit = 5 * announceInterval
-
-	// refreshInterval is how often an address is announced while nothing happens, so that switches which saw no frame
-	// of it do not forget their entry and flood: they age entries out after 300 s and, where it was made short, 120 s.
-	refreshInterval = 60 * time.Second
-)
-
 // repeats are the times between the first announcements of an address that arrived here. One frame can be lost and
 // a switch may be moving its own tables just then; after 2 s a host asks by itself.
 var repeats = [...]time.Duration{100 * time.Millisecond, 400 * time.Millisecond, 500 * time.Millisecond, time.Second}
 
-// The classes of announcements, most urgent first.
 const (
-	takeover = iota // the first one of an address
-	repeat          // the few after it
+	// probes is how often an address is asked for before it is used (PROBE_NUM of RFC 5227, section 1.1).
+	probes = 3
+
+	// probeInterval is the time between two of them, and after the last. RFC 5227 wants 1 to 2 s, and up to 7 s in all, for
+	// hosts whose link has just come up and may not forward yet. Ours has been up, a host answers in less than a
+	// millisecond, and a user waits. Who answers later than 300 ms is found when the address has been announced.
+	probeInterval = 100 * time.Millisecond
+
+	// holdInterval is how long an address that somebody else has is left alone before it is asked for again.
+	holdInterval = 10 * time.Second
+
+	// defendInterval is how often an address that somebody else claims is defended with an announcement, at most
+	// (DEFEND_INTERVAL of RFC 5227, section 1.1). Two hosts that answer each other at once would fill the link.
+	defendInterval = 10 * time.Second
+
+	// paceCredit is how many packets behind its pace a queue may catch up after the process was not scheduled; more would
+	// make a burst again.
+	paceCredit = 5
+)
+
+// The classes of packets, most urgent first.
+const (
+	takeover = iota // the first announcement of an address
+	probing         // the questions before it, for an address that is new
+	repeat          // the announcements after it, and the defense of an address
 	refresh
 	classes
 )
 
-// queue says which address an interface announces next, and when. It holds no timer and no lock: it is asked with
-// the time.
+// queue says about which address an interface says something next, and when. It holds no timer and no lock: it is asked
+// with the time.
 type queue struct {
+	interval, refresh time.Duration // between two packets, and between two announcements in quiet times
+	noProbes          bool
+	jitter            func(time.Duration) time.Duration
+
 	entries map[netip.Addr]*entry
 	due     [classes]byTime
-	free    time.Time // when the pace allows the next announcement
-	jitter  func(time.Duration) time.Duration
+	free    time.Time // when the pace allows the next packet
 }
 
-// entry is one address: its nth announcement is at the time at.
+// entry is one address, and what will be said about it at the time at.
 type entry struct {
+	addr      netip.Addr
+	n         int // announcements before; below 0, the probes that are left
+	probed    bool
+	contested bool // somebody else claims it
+	at        time.Time
+	class     int
+	pos       int // in due[class]
+}
+
+// step is what to send about an address: its nth announcement, with a probe after it if probe is set. While n is below
+// 0 it is a probe alone.
+type step struct {
 	addr  netip.Addr
 	n     int
-	at    time.Time
-	class int
-	pos   int // in due[class]
+	probe bool
 }
 
 // newQueue makes an empty queue. jitter spreads the announcements that many addresses would else make together.
-func newQueue(jitter func(time.Duration) time.Duration) *queue {
-	return &queue{entries: map[netip.Addr]*entry{}, jitter: jitter}
+func newQueue(c Config, jitter func(time.Duration) time.Duration) *queue {
+	c = c.withDefaults()
+	return &queue{
+		interval: time.Second / time.Duration(c.PacketsPerSecond),
+		refresh:  c.Refresh,
+		noProbes: c.NoProbes,
+		jitter:   jitter,
+		entries:  map[netip.Addr]*entry{},
+	}
 }
 
 // tenth returns a random duration within a tenth of d to either side.
@@ -61,10 +89,14 @@ func tenth(d time.Duration) time.Duration {
 	return d - d/10 + rand.N(d/5+1)
 }
 
-// add starts the announcements of an address, again when it is there.
-func (q *queue) add(addr netip.Addr, now time.Time) {
+// add starts the announcements of an address, again when it is there; with probe, it starts the probes before them, and
+// step 0 tells that they are over.
+func (q *queue) add(addr netip.Addr, now time.Time, probe bool) {
 	q.remove(addr)
-	e := &entry{addr: addr, at: now, class: takeover}
+	e := &entry{addr: addr, at: now, class: takeover, probed: probe}
+	if probe {
+		e.n, e.class = -probes, probing
+	}
 	q.entries[addr] = e
 	heap.Push(&q.due[e.class], e)
 }
@@ -77,11 +109,45 @@ func (q *queue) remove(addr netip.Addr) {
 	}
 }
 
-// next returns the address to announce now and how many times it was announced before. When there is none, wait is
-// how long it will take until there may be one; forever is the answer of an empty queue.
-func (q *queue) next(now time.Time) (addr netip.Addr, n int, wait time.Duration) {
+// hold puts the probes of an address off, because somebody has it.
+func (q *queue) hold(addr netip.Addr, now time.Time) {
+	if e, ok := q.entries[addr]; ok && e.n <= 0 {
+		e.n = -probes
+		q.move(e, probing, now.Add(q.jitter(holdInterval)))
+	}
+}
+
+// contest has an address that somebody else claims defended: announced at once, unless its first announcements are
+// going on, and from then on every defendInterval, with a probe that shows whether the other still has it.
+func (q *queue) contest(addr netip.Addr, now time.Time) {
+	e, ok := q.entries[addr]
+	if !ok || e.contested {
+		return
+	}
+	e.contested = true
+	if e.class == refresh {
+		q.move(e, repeat, now)
+	}
+}
+
+// settle ends what contest began.
+func (q *queue) settle(addr netip.Addr) {
+	if e, ok := q.entries[addr]; ok {
+		e.contested = false
+	}
+}
+
+func (q *queue) move(e *entry, class int, at time.Time) {
+	heap.Remove(&q.due[e.class], e.pos)
+	e.class, e.at = class, at
+	heap.Push(&q.due[class], e)
+}
+
+// next returns what to send now. When it is nothing, wait is how long it will take until there may be something; forever
+// is the answer of an empty queue.
+func (q *queue) next(now time.Time) (s step, wait time.Duration) {
 	if d := q.free.Sub(now); d > 0 {
-		return netip.Addr{}, 0, d
+		return step{}, d
 	}
 	wait = forever
 	for class := range q.due {
@@ -93,22 +159,49 @@ func (q *queue) next(now time.Time) (addr netip.Addr, n int, wait time.Duration)
 			wait = min(wait, d)
 			continue
 		}
-		heap.Pop(&q.due[class])
-		addr, n = e.addr, e.n
-		e.n++
-		if n < len(repeats) {
-			e.class, e.at = repeat, now.Add(q.jitter(repeats[n]))
-		} else {
-			e.class, e.at = refresh, now.Add(q.jitter(refreshInterval))
-		}
-		heap.Push(&q.due[e.class], e)
-		if earliest := now.Add(-announceCredit); q.free.Before(earliest) {
-			q.free = earliest
-		}
-		q.free = q.free.Add(announceInterval)
-		return addr, n, 0
+		return q.take(e, now), 0
 	}
-	return netip.Addr{}, 0, wait
+	return step{}, wait
+}
+
+// take returns what an entry has to say, and schedules what it will say next.
+func (q *queue) take(e *entry, now time.Time) step {
+	s := step{addr: e.addr, n: e.n}
+	// An address that was taken over is not delayed by a probe. It is asked for once when all know where it is now: a
+	// host that had it all along, and a kernel that answers by itself, are found then.
+	s.probe = s.n >= 0 && !q.noProbes && (e.contested || s.n == len(repeats) && !e.probed)
+	e.n++
+	switch {
+	case s.n < -1:
+		q.move(e, probing, now.Add(probeInterval))
+	case s.n == -1:
+		q.move(e, takeover, now.Add(probeInterval))
+	case s.n < len(repeats):
+		q.move(e, repeat, now.Add(q.jitter(repeats[s.n])))
+	case e.contested:
+		q.move(e, repeat, now.Add(defendInterval+q.jitter(defendInterval/5)))
+	default:
+		q.move(e, refresh, now.Add(q.jitter(q.refresh)))
+	}
+	if earliest := now.Add(-paceCredit * q.interval); q.free.Before(earliest) {
+		q.free = earliest
+	}
+	q.free = q.free.Add(q.interval)
+	if s.probe {
+		q.free = q.free.Add(q.interval)
+	}
+	return s
+}
+
+// waiting counts the addresses about which there is something to say that the pace holds back.
+func (q *queue) waiting(now time.Time) int {
+	n := 0
+	for _, e := range q.entries {
+		if !e.at.After(now) {
+			n++
+		}
+	}
+	return n
 }
 
 // forever is longer than any wait of a queue that has something in it.

@@ -18,9 +18,9 @@ type sent struct {
 func drain(q *queue, start time.Time, from, to time.Duration) []sent {
 	var out []sent
 	for now := from; now <= to; {
-		addr, n, wait := q.next(start.Add(now))
-		if addr.IsValid() {
-			out = append(out, sent{now, addr, n})
+		s, wait := q.next(start.Add(now))
+		if s.addr.IsValid() {
+			out = append(out, sent{now, s.addr, s.n})
 			continue
 		}
 		now += wait
@@ -33,8 +33,8 @@ func exact(d time.Duration) time.Duration { return d }
 func TestAnAddressThatArrivesIsAnnouncedFiveTimesThenRefreshed(t *testing.T) {
 	start := time.Unix(0, 0)
 	a := netip.MustParseAddr("192.0.2.1")
-	q := newQueue(exact)
-	q.add(a, start)
+	q := newQueue(Config{}, exact)
+	q.add(a, start, false)
 	got := drain(q, start, 0, 130*time.Second)
 	want := []sent{
 		{0, a, 0}, {100 * time.Millisecond, a, 1}, {500 * time.Millisecond, a, 2}, {time.Second, a, 3}, {2 * time.Second, a, 4},
@@ -46,18 +46,18 @@ func TestAnAddressThatArrivesIsAnnouncedFiveTimesThenRefreshed(t *testing.T) {
 }
 
 func TestAnEmptyQueueWaitsForever(t *testing.T) {
-	q := newQueue(exact)
-	if addr, _, wait := q.next(time.Unix(0, 0)); addr.IsValid() || wait != forever {
-		t.Errorf("got %v and a wait of %v", addr, wait)
+	q := newQueue(Config{}, exact)
+	if s, wait := q.next(time.Unix(0, 0)); s.addr.IsValid() || wait != forever {
+		t.Errorf("got %v and a wait of %v", s.addr, wait)
 	}
 }
 
 func TestARemovedAddressIsNotAnnounced(t *testing.T) {
 	start := time.Unix(0, 0)
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	q := newQueue(exact)
-	q.add(a, start)
-	q.add(b, start)
+	q := newQueue(Config{}, exact)
+	q.add(a, start, false)
+	q.add(b, start, false)
 	drain(q, start, 0, 200*time.Millisecond)
 	q.remove(a)
 	q.remove(a)
@@ -71,10 +71,10 @@ func TestARemovedAddressIsNotAnnounced(t *testing.T) {
 func TestAnAddressThatArrivesAgainStartsOver(t *testing.T) {
 	start := time.Unix(0, 0)
 	a := netip.MustParseAddr("192.0.2.1")
-	q := newQueue(exact)
-	q.add(a, start)
+	q := newQueue(Config{}, exact)
+	q.add(a, start, false)
 	drain(q, start, 0, 10*time.Second)
-	q.add(a, start.Add(10*time.Second))
+	q.add(a, start.Add(10*time.Second), false)
 	got := drain(q, start, 10*time.Second, 10*time.Second+150*time.Millisecond)
 	if want := []sent{{10 * time.Second, a, 0}, {10*time.Second + 100*time.Millisecond, a, 1}}; !slices.Equal(got, want) {
 		t.Errorf("announced %v, want %v", got, want)
@@ -83,13 +83,13 @@ func TestAnAddressThatArrivesAgainStartsOver(t *testing.T) {
 
 func TestAThousandAddressesKeepThePaceAndNewOnesOvertake(t *testing.T) {
 	start := time.Unix(0, 0)
-	q := newQueue(tenth)
+	q := newQueue(Config{}, tenth)
 	late := netip.MustParseAddr("2001:db8::1")
 	for i, a := 0, netip.MustParseAddr("192.0.2.0"); i < 1000; i, a = i+1, a.Next() {
-		q.add(a, start)
+		q.add(a, start, false)
 	}
 	got := drain(q, start, 0, time.Second)
-	q.add(late, start.Add(time.Second))
+	q.add(late, start.Add(time.Second), false)
 	got = append(got, drain(q, start, time.Second, 20*time.Second)...)
 
 	first := map[netip.Addr]time.Duration{}
@@ -102,7 +102,7 @@ func TestAThousandAddressesKeepThePaceAndNewOnesOvertake(t *testing.T) {
 			inWindow--
 		}
 		inWindow++
-		if inWindow > 501+int(announceCredit/announceInterval) {
+		if inWindow > 501+paceCredit {
 			t.Fatalf("%d announcements in the second before %v", inWindow, s.at)
 		}
 	}

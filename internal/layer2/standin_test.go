@@ -95,7 +95,7 @@ func TestAStandInsFramesComeFromItsOwnMAC(t *testing.T) {
 	w.askARP("192.0.2.2", "192.0.2.100", ethernet.Broadcast)
 	vip := netip.MustParseAddr("2001:db8::100")
 	group := solicitedNode(vip)
-	w.askNDP("2001:db8::2", vip.String(), group, groupMAC(group))
+	w.askNDP("2001:db8::2", vip.String(), group, groupMAC(group).net())
 	sawARP, sawNA := false, false
 	for _, f := range w.until("both answers", func(f []byte) bool {
 		if _, ok := isARP(f, arp.OperationReply, "192.0.2.100"); ok {
@@ -183,7 +183,7 @@ func TestWhichMACAStandInTells(t *testing.T) {
 		{"that of the first one, when none has the name", "lan0", Scope{Absent: absent}, absentMAC},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got := tc.scope.standIn(tc.on); !bytes.Equal(got, tc.want) {
+			if got := tc.scope.standIn(tc.on); got != hw(tc.want) {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})

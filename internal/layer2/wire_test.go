@@ -45,24 +45,12 @@ func isNA(frame []byte, target string) (na *ndp.NeighborAdvertisement, to netip.
 
 func (w *wire) askARP(sender, target string, to net.HardwareAddr) {
 	w.t.Helper()
-	frame, err := arpFrame(w.mac, arp.OperationRequest, w.mac, netip.MustParseAddr(sender), make(net.HardwareAddr, 6), netip.MustParseAddr(target), to)
-	check(w.t, err)
-	w.send(frame)
+	w.send(appendARP(nil, hw(to), hw(w.mac), arpRequest, hw(w.mac), netip.MustParseAddr(sender), hwAddr{}, netip.MustParseAddr(target)))
 }
 
 func (w *wire) askNDP(sender, target string, toIP netip.Addr, to net.HardwareAddr) {
 	w.t.Helper()
-	s := netip.MustParseAddr(sender)
-	body, err := ndp.MarshalMessageChecksum(&ndp.NeighborSolicitation{TargetAddress: netip.MustParseAddr(target)}, s, toIP)
-	check(w.t, err)
-	header := make([]byte, 40)
-	header[0], header[5], header[6], header[7] = 0x60, byte(len(body)), icmpv6, 255
-	copy(header[8:], s.AsSlice())
-	copy(header[24:], toIP.AsSlice())
-	f := ethernet.Frame{Destination: to, Source: w.mac, EtherType: ethernet.EtherTypeIPv6, Payload: append(header, body...)}
-	frame, err := f.MarshalBinary()
-	check(w.t, err)
-	w.send(frame)
+	w.send(appendNDP(nil, hw(to), hw(w.mac), netip.MustParseAddr(sender), toIP, neighborSolicitation, 0, netip.MustParseAddr(target), 0, hwAddr{}))
 }
 
 // answers asks for an address that is announced only to know when earlier questions have been dealt with, and
@@ -130,7 +118,7 @@ func TestAnnouncementsOnTheWire(t *testing.T) {
 	for range 2 {
 		w.until("an unsolicited neighbor advertisement", func(f []byte) bool {
 			na, to, ok := isNA(f, "2001:db8::100")
-			return ok && na.Override && !na.Solicited && to == allNodes && bytes.Equal(f[:6], allNodesMAC)
+			return ok && na.Override && !na.Solicited && to == allNodes && hwAddr(f[:6]) == allNodesMAC
 		})
 	}
 }
@@ -166,7 +154,7 @@ func TestEveryKindOfQuestionIsAnswered(t *testing.T) {
 		toIP         netip.Addr
 		to           net.HardwareAddr
 	}{
-		{"a solicitation to the group without source option", "2001:db8::2", group, groupMAC(group)},
+		{"a solicitation to the group without source option", "2001:db8::2", group, groupMAC(group).net()},
 		{"a unicast solicitation", "2001:db8::2", vip, ourMAC},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -185,7 +173,7 @@ func TestEveryKindOfQuestionIsAnswered(t *testing.T) {
 			p, ok := isARP(f, arp.OperationReply, "192.0.2.100")
 			return ok && bytes.Equal(p.TargetHardwareAddr, w.mac)
 		})
-		w.askNDP("::", "2001:db8::100", group, groupMAC(group))
+		w.askNDP("::", "2001:db8::100", group, groupMAC(group).net())
 		w.until("an answer to all nodes", func(f []byte) bool {
 			na, to, ok := isNA(f, "2001:db8::100")
 			return ok && !na.Solicited && to == allNodes
@@ -299,7 +287,7 @@ func TestASocketThatBreaksIsOpenedAgain(t *testing.T) {
 	a.Apply(onSubnet("192.0.2.100"), nil)
 	a.mu.Lock()
 	for _, p := range a.ports {
-		check(t, p.socket(protocolARP).Close())
+		p.socket(protocolARP).close()
 	}
 	a.mu.Unlock()
 	eventually(t, "readiness says so", func() bool { return a.Ready() != nil })

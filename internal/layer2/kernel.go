@@ -1,0 +1,81 @@
+package layer2
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// KernelAddress is an address of a Service for which this node's kernel answers by itself, because it is bound to an
+// interface: by IPVS without strict ARP, or by somebody's hand. Whoever owns the address, this node is told as its place
+// too.
+type KernelAddress struct {
+	Addr      netip.Addr
+	Bound     string // the interface that has it
+	Interface string // one on which the kernel answers
+}
+
+// KernelAddresses returns the addresses among ours for which the node's kernel answers on an interface of Interfaces,
+// sorted. Changed tells when it may return something new, unless only arp_ignore was set.
+func (a *Announcer) KernelAddresses(ours func(netip.Addr) bool) []KernelAddress {
+	a.mu.Lock()
+	local := a.local // replaced, never changed
+	published := a.published
+	a.mu.Unlock()
+
+	ignore := map[string]int{}
+	for _, i := range published {
+		ignore[i.Name] = arpIgnore("/proc/sys/net/ipv4/conf", i.Name)
+	}
+	var out []KernelAddress
+	for addr, holders := range local {
+		if !ours(addr) {
+			continue
+		}
+		for _, i := range published {
+			at := slices.IndexFunc(holders, func(h string) bool { return kernelAnswers(addr, h == i.Name, ignore[i.Name]) })
+			if at >= 0 {
+				out = append(out, KernelAddress{Addr: addr, Bound: holders[at], Interface: i.Name})
+				break
+			}
+		}
+	}
+	slices.SortFunc(out, func(x, y KernelAddress) int { return x.Addr.Compare(y.Addr) })
+	return out
+}
+
+// kernelAnswers tells whether the kernel answers for a bound address on an interface with this arp_ignore: it always does
+// on the one that has the address. For IPv4 it does on every other one too, in its default mode; for IPv6 never.
+func kernelAnswers(addr netip.Addr, here bool, ignore int) bool {
+	const (
+		always   = 0
+		notHost  = 3 // addresses of scope host are not answered for; which one this is we do not know
+		notAtAll = 8
+	)
+	if addr.Is6() {
+		return here
+	}
+	if here {
+		return ignore != notAtAll
+	}
+	return ignore == always || ignore == notHost
+}
+
+// arpIgnore returns the mode in which the kernel answers ARP requests on an interface: the higher one of what is set for
+// all and for this one. What cannot be read is the default.
+func arpIgnore(conf, ifname string) int {
+	mode := 0
+	for _, name := range []string{"all", ifname} {
+		b, err := os.ReadFile(filepath.Join(conf, name, "arp_ignore"))
+		if err != nil {
+			continue
+		}
+		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
+			mode = max(mode, n)
+		}
+	}
+	return mode
+}
