@@ -116,3 +116,137 @@ func TestAThousandAddressesKeepThePaceAndNewOnesOvertake(t *testing.T) {
 		}
 	}
 }
+
+func TestANewAddressIsAskedForThreeTimesBeforeItIsAnnounced(t *testing.T) {
+	start := time.Unix(0, 0)
+	a := netip.MustParseAddr("192.0.2.1")
+	q := newQueue(Config{}, exact)
+	q.add(a, start, true)
+	got := drain(q, start, 0, 500*time.Millisecond)
+	want := []sent{
+		{0, a, -3}, {100 * time.Millisecond, a, -2}, {200 * time.Millisecond, a, -1}, {300 * time.Millisecond, a, 0}, {400 * time.Millisecond, a, 1},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestAnAddressThatIsHeldIsAskedForAgainLater(t *testing.T) {
+	start := time.Unix(0, 0)
+	a := netip.MustParseAddr("192.0.2.1")
+	q := newQueue(Config{}, exact)
+	q.add(a, start, true)
+	drain(q, start, 0, 200*time.Millisecond) // the last probe, which is answered
+	q.hold(a, start.Add(201*time.Millisecond))
+	got := drain(q, start, 201*time.Millisecond, 11*time.Second)
+	at := 201*time.Millisecond + holdInterval
+	want := []sent{
+		{at, a, -3}, {at + 100*time.Millisecond, a, -2}, {at + 200*time.Millisecond, a, -1}, {at + 300*time.Millisecond, a, 0}, {at + 400*time.Millisecond, a, 1},
+	}
+	if len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	q.hold(a, start.Add(11*time.Second)) // too late: it is in use
+	if got := drain(q, start, 11*time.Second, 12*time.Second); len(got) == 0 {
+		t.Error("an address in use was held")
+	}
+}
+
+func TestTakeoversComeBeforeProbesAndProbesBeforeRepeats(t *testing.T) {
+	start := time.Unix(0, 0)
+	old, fresh, taken := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
+	q := newQueue(Config{}, exact)
+	q.add(old, start, false)
+	drain(q, start, 0, 0)
+	later := 100 * time.Millisecond // the repeat of the first is due
+	q.add(fresh, start.Add(later), true)
+	q.add(taken, start.Add(later), false)
+	var got []netip.Addr
+	for _, s := range drain(q, start, later, later) {
+		got = append(got, s.addr)
+	}
+	if want := []netip.Addr{taken, fresh, old}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// probedAt returns when a probe goes with an announcement.
+func probedAt(q *queue, start time.Time, from, to time.Duration) (announced, probed []time.Duration) {
+	for now := from; now <= to; {
+		s, wait := q.next(start.Add(now))
+		if s.addr.IsValid() {
+			announced = append(announced, now)
+			if s.probe {
+				probed = append(probed, now)
+			}
+			continue
+		}
+		now += wait
+	}
+	return announced, probed
+}
+
+func TestAnAddressThatWasTakenOverIsAskedForOnceAfterwards(t *testing.T) {
+	start := time.Unix(0, 0)
+	a := netip.MustParseAddr("192.0.2.1")
+	for _, tc := range []struct {
+		name   string
+		config Config
+		probe  bool
+		want   []time.Duration
+	}{
+		{"after its fifth announcement", Config{}, false, []time.Duration{2 * time.Second}},
+		{"not when it was asked for before", Config{}, true, nil},
+		{"not when nothing shall be", Config{NoProbes: true}, false, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			q := newQueue(tc.config, exact)
+			q.add(a, start, tc.probe)
+			drain(q, start, 0, time.Second)
+			if _, got := probedAt(q, start, time.Second, 5*time.Minute); !slices.Equal(got, tc.want) {
+				t.Errorf("asked for at %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestAContestedAddressIsDefendedAtOnceThenEvery10To12Seconds(t *testing.T) {
+	start := time.Unix(0, 0)
+	a := netip.MustParseAddr("192.0.2.1")
+	q := newQueue(Config{}, exact)
+	q.add(a, start, false)
+	drain(q, start, 0, 5*time.Second)
+	const begin, end = 20 * time.Second, 60 * time.Second
+	for range 3 { // however often the other says so
+		q.contest(a, start.Add(begin))
+	}
+	announced, probed := probedAt(q, start, begin, end-1)
+	want := []time.Duration{begin, begin + 12*time.Second, begin + 24*time.Second, begin + 36*time.Second}
+	if !slices.Equal(announced, want) || !slices.Equal(probed, want) {
+		t.Errorf("defended at %v, asked at %v, want %v", announced, probed, want)
+	}
+	q.settle(a)
+	announced, probed = probedAt(q, start, end, end+3*time.Minute)
+	if len(announced) > 5 || len(probed) > 0 {
+		t.Errorf("after it was settled: announced at %v, asked for at %v", announced, probed)
+	}
+}
+
+func TestThePaceAndTheRefreshAreConfigured(t *testing.T) {
+	start := time.Unix(0, 0)
+	q := newQueue(Config{PacketsPerSecond: 50, Refresh: 10 * time.Second}, exact)
+	for i, a := 0, netip.MustParseAddr("192.0.2.0"); i < 100; i, a = i+1, a.Next() {
+		q.add(a, start, false)
+	}
+	if got := len(drain(q, start, 0, time.Second)); got < 50 || got > 51+paceCredit {
+		t.Errorf("%d packets in a second, want 50", got)
+	}
+	if got := q.waiting(start.Add(time.Second)); got < 45 {
+		t.Errorf("%d wait, want the other half", got)
+	}
+	q = newQueue(Config{Refresh: 10 * time.Second}, exact)
+	q.add(netip.MustParseAddr("192.0.2.1"), start, false)
+	if got := drain(q, start, 0, 23*time.Second); len(got) != 7 || got[6].at != 22*time.Second {
+		t.Errorf("announced %v, want the sixth and seventh after 12 and 22 s", got)
+	}
+}
