@@ -83,7 +83,26 @@ type L2AdvertisementSpec struct {
 	// +listType=atomic
 	// +optional
 	ServiceSelectors []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
+
+	// rebalance: when an address moves to a node that is preferred over its owner. Never: not as long as the owner can
+	// serve, because every move breaks connections. OnPreference: at once, when the weights of preferredNodeSelectors
+	// say so.
+	//
+	// +kubebuilder:default=Never
+	// +optional
+	Rebalance Rebalance `json:"rebalance,omitempty"`
 }
+
+// Rebalance says when an address leaves an owner that could keep it.
+//
+// +kubebuilder:validation:Enum=Never;OnPreference
+type Rebalance string
+
+// The values of rebalance.
+const (
+	RebalanceNever        Rebalance = "Never"
+	RebalanceOnPreference Rebalance = "OnPreference"
+)
 
 // PreferredNodeSelector gives weight to the nodes that it matches.
 type PreferredNodeSelector struct {

@@ -242,6 +242,9 @@ func TestWhereAnAdvertisementOfLayer2Speaks(t *testing.T) {
 			t.Errorf("pool %s: %v", name, got)
 		}
 	}
+	if x.Rebalance != v1beta1.RebalanceNever {
+		t.Errorf("it rebalances %q", x.Rebalance)
+	}
 	for node, want := range map[string]int{"": 0, "disk=ssd": 10, "rack=a": 5, "disk=ssd,rack=a": 15} {
 		set, _ := labels.ConvertSelectorToLabelsMap(node)
 		if got := x.Weight(set); got != want {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"regexp"
@@ -19,6 +20,9 @@ type L2Advertisement struct {
 	// Interfaces are the names and patterns of those to announce on, sorted; nil means each whose subnet holds the
 	// address.
 	Interfaces []string
+
+	// Rebalance says whether a node of greater weight takes an address from an owner that could keep it.
+	Rebalance v1beta1.Rebalance
 
 	preferred []preference
 }
@@ -63,6 +67,7 @@ func (b *builder) l2Advertisement(a *v1beta1.L2Advertisement) {
 		Name:       a.Name,
 		Selection:  v.selection(a.Spec.NodeSelectors, a.Spec.ServiceSelectors),
 		Interfaces: sorted(a.Spec.Interfaces),
+		Rebalance:  cmp.Or(a.Spec.Rebalance, v1beta1.RebalanceNever),
 	}
 	v.notEmpty("spec.interfaces", a.Spec.Interfaces != nil && len(a.Spec.Interfaces) == 0, "to mean each whose subnet holds the address")
 	for i, pattern := range a.Spec.Interfaces {
@@ -78,6 +83,9 @@ func (b *builder) l2Advertisement(a *v1beta1.L2Advertisement) {
 		if s, ok := v.selector(field+".preference", &p.Preference); ok {
 			out.preferred = append(out.preferred, preference{int(p.Weight), s})
 		}
+	}
+	if out.Rebalance != v1beta1.RebalanceNever && out.Rebalance != v1beta1.RebalanceOnPreference {
+		v.refuse("spec.rebalance", ReasonInvalidValue, "%q: write Never or OnPreference", a.Spec.Rebalance)
 	}
 	out.Pools = b.pools(v, a.Spec.IPAddressPools, a.Spec.IPAddressPoolSelectors)
 	if !v.refused {
