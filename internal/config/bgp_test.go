@@ -11,6 +11,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 
+	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/internal/config"
 )
 
