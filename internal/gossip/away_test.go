@@ -1,7 +1,7 @@
 package gossip
 
 import (
-	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
@@ -13,11 +13,14 @@ import (
 	"github.com/go-kit/log"
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 )
 
 // says lets the ring hear from memberlist what a member says of itself.
-func says(r *Ring, node string, h Health) {
-	b, _ := meta{Health: h}.encode(512)
+func says(r *Ring, node string, h Health) { saysAll(r, node, meta{Health: h}) }
+
+func saysAll(r *Ring, node string, m meta) {
+	b, _ := m.encode(512)
 	events{r}.NotifyUpdate(&memberlist.Node{Name: node, Addr: net.IPv4(192, 0, 2, 12), Port: 7947, Meta: b})
 }
 
@@ -36,12 +39,15 @@ func TestAnAbsence(t *testing.T) {
 	}
 	after := func(d time.Duration) func(*Ring) { return func(*Ring) { time.Sleep(d); synctest.Wait() } }
 	say := func(h Health) func(*Ring) { return func(r *Ring) { says(r, "n2", h) } }
-	leave := func(r *Ring) { leaves(r, "n2") }
+	leave := func(r *Ring) { leaves(r, "n2"); synctest.Wait() }
+	starting := func(r *Ring) { saysAll(r, "n2", meta{starting: true}) }
+	dark := false // n2's node
+	die := func(r *Ring) { dark = true; leave(r) }
 	offer, restarting := Health{Interfaces: eth0}, Health{Restarting: true, Interfaces: eth0}
 	for name, story := range map[string][]step{
 		"a member that says nothing and dies is gone": {
 			{"it offers", say(offer), "alive eth0"},
-			{"it dies", leave, "gone"},
+			{"its node dies", die, "gone"},
 		},
 		"who says that it restarts is away, until it offers again": {
 			{"it offers", say(offer), "alive eth0"},
@@ -51,7 +57,7 @@ func TestAnAbsence(t *testing.T) {
 			{"it joins with nothing to offer", say(Health{}), "away eth0"},
 			{"it offers something else", say(Health{Interfaces: eth1}), "alive eth1"},
 			{"the grace no longer counts", after(grace), "alive eth1"},
-			{"it dies this time", leave, "gone"},
+			{"its node dies this time", die, "gone"},
 		},
 		"who does not come back in time is gone": {
 			{"it says so", say(restarting), "away eth0"},
@@ -92,6 +98,44 @@ func TestAnAbsence(t *testing.T) {
 			{"more than the rest of the first", after(grace - time.Millisecond), "away eth0"},
 			{"all of its own", after(time.Millisecond), "alive"},
 		},
+		"who goes without a word is away, while its node is there": {
+			{"it offers", say(offer), "alive eth0"},
+			{"it goes", leave, "away eth0"},
+			{"almost too long", after(grace - time.Millisecond), "away eth0"},
+			{"it is starting", starting, "away eth0"},
+			{"it offers again", say(offer), "alive eth0"},
+		},
+		"who goes without a word has one grace": {
+			{"it offers", say(offer), "alive eth0"},
+			{"it goes", leave, "away eth0"},
+			{"half the time", after(grace / 2), "away eth0"},
+			{"it is starting", starting, "away eth0"},
+			{"it goes again", leave, "away eth0"},
+			{"the other half", after(grace / 2), "gone"},
+			{"it comes back late", say(offer), "alive eth0"},
+		},
+		"whose node dies while it is away is gone soon": {
+			{"it offers", say(offer), "alive eth0"},
+			{"it goes", leave, "away eth0"},
+			{"its node dies", func(*Ring) { dark = true }, "away eth0"},
+			{"a second", after(time.Second), "gone"},
+		},
+		"who begins anew before it was missed is away": {
+			{"it offers", say(offer), "alive eth0"},
+			{"it is starting", starting, "away eth0"},
+			{"it goes again", leave, "away eth0"},
+			{"it offers again", say(offer), "alive eth0"},
+		},
+		"who loses its interfaces and goes on is not away": {
+			{"it offers", say(offer), "alive eth0"},
+			{"it has none", say(Health{}), "alive"},
+			{"it goes", leave, "gone"},
+		},
+		"who drains goes for good": {
+			{"it offers", say(offer), "alive eth0"},
+			{"it drains", say(Health{Draining: true, Interfaces: eth0}), "alive eth0"},
+			{"it goes", leave, "gone"},
+		},
 		"who had nothing to offer is not waited for": {
 			{"it says so", say(Health{Restarting: true}), "alive"},
 			{"it leaves", leave, "gone"},
@@ -99,7 +143,9 @@ func TestAnAbsence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := New(Config{Node: "n1", RestartGrace: grace, present: always}, log.NewNopLogger(), prometheus.NewRegistry())
+				dark = false
+				there := func(netip.AddrPort, time.Duration) bool { return !dark }
+				r := New(Config{Node: "n1", RestartGrace: grace, present: there}, log.NewNopLogger(), prometheus.NewRegistry())
 				defer r.endAbsences()
 				last := "gone"
 				for _, s := range story {
@@ -163,12 +209,12 @@ func TestTheGraceHasADefault(t *testing.T) {
 }
 
 // always is a look at nodes that are all there.
-func always(context.Context, netip.AddrPort) bool { return true }
+func always(netip.AddrPort, time.Duration) bool { return true }
 
 func TestANodeThatIsGoneIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var gone atomic.Bool
-		r := New(Config{Node: "n1", present: func(context.Context, netip.AddrPort) bool { return !gone.Load() }}, log.NewNopLogger(), prometheus.NewRegistry())
+		r := New(Config{Node: "n1", present: func(netip.AddrPort, time.Duration) bool { return !gone.Load() }}, log.NewNopLogger(), prometheus.NewRegistry())
 		defer r.endAbsences()
 		says(r, "n2", Health{Restarting: true, Interfaces: eth0})
 		leaves(r, "n2")
@@ -193,16 +239,44 @@ func TestANodeIsThereWhetherItsSpeakerListensOrNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := netip.MustParseAddrPort(l.Addr().String())
-	if !present(t.Context(), addr) {
+	if !present(addr, time.Second) {
 		t.Error("with its speaker it is not")
 	}
 	l.Close()
-	if !present(t.Context(), addr) {
+	if !present(addr, time.Second) {
 		t.Error("without its speaker it is not")
 	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if present(ended, addr) {
-		t.Error("it is, though nothing was heard of it")
+}
+
+// A kernel whose queue of connections is full says nothing, as one that is dead.
+func TestANodeThatSaysNothingIsNotThere(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*unix.SockaddrInet4).Port))
+	queued, err := net.Dial("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer queued.Close()
+	const within = 60 * time.Millisecond
+	start := time.Now()
+	if present(addr, within) {
+		t.Error("it is")
+	}
+	if took := time.Since(start); took < within*9/10 {
+		t.Errorf("it was given %v to answer, want %v", took, within)
+	}
+	if present(netip.MustParseAddrPort("224.0.0.1:7947"), within) {
+		t.Error("a node that cannot be reached at all is")
 	}
 }

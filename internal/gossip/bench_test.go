@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -65,6 +66,32 @@ func BenchmarkClaimsReachEverybody(b *testing.B) {
 					m.awaitEpoch(b, addrs, epoch)
 				}
 				took = append(took, time.Since(start))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms-p50")
+			b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "ms-max")
+		})
+	}
+}
+
+// A node dies: when does the last of the others know?
+func BenchmarkADeathIsKnown(b *testing.B) {
+	for _, size := range []int{3, 7} {
+		b.Run(fmt.Sprintf("members=%d", size), func(b *testing.B) {
+			var took []time.Duration
+			for b.Loop() {
+				ms := newNetwork(b).ring(size, nil)
+				offering(b, ms)
+				time.Sleep(time.Duration(rand.N(100)) * time.Millisecond)
+				start := time.Now()
+				ms[0].crash()
+				for _, m := range ms[1:] {
+					until(b, m, "dead", func(all []Member) bool { return len(all) == size-1 })
+				}
+				took = append(took, time.Since(start))
+				for _, m := range ms {
+					m.leave()
+				}
 			}
 			slices.Sort(took)
 			b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "ms-p50")

@@ -59,8 +59,9 @@ func (e events) NotifyUpdate(n *memberlist.Node) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m := Member{Node: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), Health: said.Health, Version: said.version, starting: said.starting}
+	before := r.members[n.Name]
 	r.members[n.Name] = m
-	r.heard(m)
+	r.heard(before, m)
 	delete(r.absent, n.Name)
 	r.countMembers()
 	notify(r.changed)
@@ -69,8 +70,10 @@ func (e events) NotifyUpdate(n *memberlist.Node) {
 func (e events) NotifyLeave(n *memberlist.Node) {
 	r := e.r
 	r.mu.Lock()
+	r.lost(r.members[n.Name])
 	delete(r.members, n.Name)
-	_, away := r.away[n.Name]
+	a := r.away[n.Name]
+	away := a != nil && a.member.Away
 	r.countMembers()
 	r.mu.Unlock()
 	notify(r.changed)

@@ -3,6 +3,8 @@ package gossip
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -22,10 +24,19 @@ const (
 	// appearTimeout is how long a member that was called has to appear. One that was held for dead objects first, which
 	// takes a few gossip intervals.
 	appearTimeout = time.Second
+	appearPause   = 10 * time.Millisecond
 
 	// settleTimeout is how long the first round may take before this member is believed: with hundreds of nodes gone,
 	// waiting for each of them would keep the rest of the cluster from its addresses.
 	settleTimeout = 3 * time.Second
+
+	// coldStart is how long a member waits that finds no ring, while nodes of its peers are there whose speakers are not:
+	// as after all of them were killed. Nobody remembers then who had what, and the first that is back would take all. A
+	// container is back within a second or two; longer, and no address would be served for the sake of an even spread.
+	coldStart = 3 * time.Second
+
+	// coldPause parts the rounds of calls meanwhile.
+	coldPause = 200 * time.Millisecond
 )
 
 // keepJoined looks for wanted members that are absent, until ctx is done.
@@ -34,11 +45,15 @@ func (r *Ring) keepJoined(ctx context.Context, ml *memberlist.Memberlist) {
 		if !r.lookAround(ctx, ml) {
 			return
 		}
+		pause := joinInterval
+		if r.coldly() {
+			pause = coldPause
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.wantChanged:
-		case <-time.After(jittered(joinInterval)):
+		case <-time.After(jittered(pause)):
 		}
 	}
 }
@@ -52,6 +67,9 @@ func (r *Ring) lookAround(ctx context.Context, ml *memberlist.Memberlist) bool {
 	r.mu.Unlock()
 	if !known {
 		return true
+	}
+	if r.began.IsZero() {
+		r.began = time.Now()
 	}
 	done := make(chan struct{})
 	go func() {
@@ -68,11 +86,40 @@ func (r *Ring) lookAround(ctx context.Context, ml *memberlist.Memberlist) bool {
 	}
 	r.mu.Lock()
 	settled := r.notReady != nil && round >= r.trusted
+	returning := r.returning()
 	r.mu.Unlock()
-	if settled {
+	switch {
+	case settled && len(returning) > 0:
+		r.setReady(fmt.Errorf("gossip: there is no ring; waiting a short while for the speakers of %s, whose nodes are there", strings.Join(returning, ", ")))
+	case settled:
 		r.setReady(nil)
 	}
 	return true
+}
+
+// returning are the peers that a member waits for which is among the first to start. It is called with the lock held.
+func (r *Ring) returning() (nodes []string) {
+	if r.wasReady || time.Since(r.began) >= coldStart {
+		return nil
+	}
+	for _, m := range r.members {
+		if m.Node != r.cfg.Node && !m.starting {
+			return nil // there is a ring, and it remembers
+		}
+	}
+	for _, p := range r.missing() {
+		if r.refused[p.Node] {
+			nodes = append(nodes, p.Node)
+		}
+	}
+	return nodes
+}
+
+// coldly tells whether this member waits for those.
+func (r *Ring) coldly() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.wantSet && len(r.returning()) > 0
 }
 
 // missing returns the wanted members that are absent. It is called with the lock held.
@@ -90,6 +137,9 @@ func (r *Ring) join(ml *memberlist.Memberlist, peers []Peer) {
 	g.SetLimit(joinConcurrency)
 	for _, p := range peers {
 		g.Go(func() error {
+			if r.joined(p.Node) {
+				return nil // by way of another
+			}
 			_, err := ml.Join([]string{p.Node + "/" + p.Addr.String()})
 			if one := errors.Unwrap(err); one != nil {
 				err = one // of a list of one
@@ -106,14 +156,16 @@ func (r *Ring) join(ml *memberlist.Memberlist, peers []Peer) {
 
 // awaitMember waits until a member appears, for a limited time.
 func (r *Ring) awaitMember(node string) {
-	for deadline := time.Now().Add(appearTimeout); time.Now().Before(deadline); time.Sleep(gossipInterval / 2) {
-		r.mu.Lock()
-		_, alive := r.members[node]
-		r.mu.Unlock()
-		if alive {
-			return
-		}
+	for deadline := time.Now().Add(appearTimeout); !r.joined(node) && time.Now().Before(deadline); {
+		time.Sleep(appearPause)
 	}
+}
+
+func (r *Ring) joined(node string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, alive := r.members[node]
+	return alive
 }
 
 // tried records the outcome of a call. A peer that does not answer is logged once, until it has been a member; one that is

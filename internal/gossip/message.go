@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"time"
+
+	"github.com/hashicorp/memberlist"
 )
 
 // What members say to each other beyond their health is one format, in a packet as in an exchange of whole states: a
@@ -17,6 +20,14 @@ const (
 	// name and the name, and else the node is that of the claim before; 4 or, with flagIPv6, 16 bytes of the address;
 	// and the epoch as a varint.
 	sectionClaims = 1
+
+	// sectionSuspect has the name of a member that did not answer its sender.
+	sectionSuspect = 2
+
+	// sectionAbsence has a member that is away: the length of its name and the name, the length of its address and the
+	// address, its port as two bytes, big endian; how many milliseconds it may still stay away, four bytes; and its
+	// metadata.
+	sectionAbsence = 3
 )
 
 const (
@@ -133,6 +144,38 @@ func readClaims(b []byte, f func(Claim)) error {
 		f(c)
 	}
 	return nil
+}
+
+func writeAbsence(m Member, left time.Duration) []byte {
+	b := append([]byte{byte(len(m.Node))}, m.Node...)
+	addr := m.Addr.Addr().AsSlice()
+	b = append(append(b, byte(len(addr))), addr...)
+	b = binary.BigEndian.AppendUint16(b, m.Addr.Port())
+	b = binary.BigEndian.AppendUint32(b, uint32(max(0, left.Milliseconds())))
+	said, _ := meta{Health: m.Health, version: m.Version}.encode(memberlist.MetaMaxSize)
+	return append(b, said...)
+}
+
+func readAbsence(b []byte) (m Member, left time.Duration, err error) {
+	r := reader{b: b}
+	m.Node = string(r.bytes(int(r.byte())))
+	addr, ok := netip.AddrFromSlice(r.bytes(int(r.byte())))
+	m.Addr = netip.AddrPortFrom(addr.Unmap(), r.uint16())
+	left = time.Duration(r.uint32()) * time.Millisecond
+	if r.short || !ok || m.Node == "" {
+		return Member{}, 0, errMessage
+	}
+	said, err := decode(r.b)
+	m.Health, m.Version = said.Health, said.version
+	return m, left, err
+}
+
+func (r *reader) uint16() uint16 {
+	b := r.bytes(2)
+	if b == nil {
+		return 0
+	}
+	return binary.BigEndian.Uint16(b)
 }
 
 func (r *reader) uint32() uint32 {

@@ -8,6 +8,7 @@ type metrics struct {
 	joined       prometheus.Gauge
 	joinFailures prometheus.Counter
 	leaves       prometheus.Counter
+	absences     prometheus.Gauge
 	claims       prometheus.Gauge
 	rejected     *prometheus.CounterVec
 }
@@ -34,6 +35,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "herald_gossip_members_lost_total",
 			Help: "Members that left or were found dead.",
 		}),
+		absences: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "herald_gossip_absences",
+			Help: "Members whose speaker is away while their node is there, or that is being found out.",
+		}),
 		claims: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "herald_gossip_claims",
 			Help: "Claims of addresses that this member knows of, its own and those of others.",
@@ -43,9 +48,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Messages and claims that were not taken in, by reason.",
 		}, []string{"reason"}),
 	}
-	for _, reason := range []string{"malformed", "version", "claim_invalid", "claims_full"} {
+	for _, reason := range []string{"label", "malformed", "version", "claim_invalid", "claims_full"} {
 		m.rejected.WithLabelValues(reason)
 	}
-	reg.MustRegister(m.members, m.wanted, m.joined, m.joinFailures, m.leaves, m.claims, m.rejected)
+	reg.MustRegister(m.members, m.wanted, m.joined, m.joinFailures, m.leaves, m.absences, m.claims, m.rejected)
 	return m
 }

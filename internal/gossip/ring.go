@@ -41,17 +41,19 @@ type Config struct {
 	Secret func() ([]byte, error)
 	// Label keeps two clusters apart that share a network and, by accident, a secret.
 	Label string
-	// RestartGrace is how long a member that is being restarted may be away and keep its addresses; zero is
-	// [DefaultRestartGrace]. It is the same for all members.
+	// RestartGrace is how long a member may be away and keep its addresses; zero is [DefaultRestartGrace]. It is the same
+	// for all members.
 	RestartGrace time.Duration
+	// Detection is how soon a member is held for dead.
+	Detection Detection
 	// Prefer tells whether x is to have an address that x and y claim at the same epoch. It is the same for all members,
 	// must not block, and prefers one of any two; nil prefers the name that sorts first.
 	Prefer func(addr netip.Addr, x, y string) bool
 
-	// transport replaces UDP and TCP; it returns the port it listens on.
-	transport func() (memberlist.Transport, int, error)
+	// transport wraps the one that listens on a port.
+	transport func(t memberlist.NodeAwareTransport, port int) memberlist.NodeAwareTransport
 	// present replaces the look for a node on the network.
-	present func(context.Context, netip.AddrPort) bool
+	present func(addr netip.AddrPort, within time.Duration) bool
 }
 
 // Peer is a member that the ring should have.
@@ -69,8 +71,8 @@ type Member struct {
 	// Version of the member's speaker, for people to read; empty when it did not tell.
 	Version string
 
-	// Away: the member is being restarted. It cannot be relied on to answer; its Health has the interfaces that it
-	// offered last.
+	// Away: the member's speaker is being restarted, or went without a word, while its node is there. It cannot be relied
+	// on to answer; its Health has the interfaces that it offered last.
 	Away bool
 
 	// starting: it has not said yet what it can do.
@@ -84,23 +86,29 @@ type Ring struct {
 	logger  log.Logger
 	metrics *metrics
 	claims  *registers
+	tuning  tuning
 	alive   atomic.Int32 // members
 
 	changed       chan struct{}
 	healthChanged chan struct{}
 	wantChanged   chan struct{}
-	claimed       chan struct{}
+	toTell        chan struct{}
 
 	mu        sync.Mutex          // never held while memberlist is called: memberlist calls back
 	members   map[string]Member   // that memberlist holds for alive
 	away      map[string]*absence // of some of these and of others
+	looks     map[string]*look    // for nodes of members, in progress or done a short while ago
+	refused   map[string]bool     // peers that are no members and whose node refused the last call
+	suspected []string            // members that peers are to be asked to look for
 	health    Health
 	healthSet bool
 	wanted    []Peer
 	wantSet   bool
 	notReady  error // nil once this member takes part and has looked for its peers
-	rounds    int   // of looking for absent peers that began
-	trusted   int   // the first of them whose end makes this member ready
+	wasReady  bool
+	began     time.Time // when the first round began; of the goroutine that calls
+	rounds    int       // of looking for absent peers that began
+	trusted   int       // the first of them whose end makes this member ready
 	absent    map[string]bool
 }
 
@@ -118,9 +126,12 @@ func New(cfg Config, logger log.Logger, reg prometheus.Registerer) *Ring {
 		changed:       make(chan struct{}, 1),
 		healthChanged: make(chan struct{}, 1),
 		wantChanged:   make(chan struct{}, 1),
-		claimed:       make(chan struct{}, 1),
+		toTell:        make(chan struct{}, 1),
 		members:       map[string]Member{},
 		away:          map[string]*absence{},
+		looks:         map[string]*look{},
+		refused:       map[string]bool{},
+		tuning:        profiles[cfg.Detection],
 		absent:        map[string]bool{},
 		notReady:      errors.New("gossip: not started"),
 	}
@@ -137,9 +148,11 @@ func (r *Ring) Want(peers []Peer) {
 		return
 	}
 	r.wanted, r.wantSet = peers, true
-	maps.DeleteFunc(r.absent, func(node string, _ bool) bool {
+	unwanted := func(node string, _ bool) bool {
 		return !slices.ContainsFunc(peers, func(p Peer) bool { return p.Node == node })
-	})
+	}
+	maps.DeleteFunc(r.absent, unwanted)
+	maps.DeleteFunc(r.refused, unwanted)
 	r.metrics.wanted.Set(float64(len(peers) + 1))
 	notify(r.wantChanged)
 }
@@ -215,7 +228,7 @@ func (r *Ring) Run(ctx context.Context) {
 
 	var running sync.WaitGroup
 	running.Go(func() { r.spreadHealth(ctx, ml) })
-	running.Go(func() { r.spreadClaims(ctx, ml) })
+	running.Go(func() { r.tell(ctx, ml) })
 	running.Go(func() { r.keepJoined(ctx, ml) })
 	<-ctx.Done()
 	running.Wait()
@@ -263,24 +276,28 @@ func (r *Ring) create() (*memberlist.Memberlist, error) {
 	if r.cfg.Bind.Addr().IsUnspecified() || !r.cfg.Bind.IsValid() {
 		return nil, fmt.Errorf("gossip cannot listen on %s: name the one address that peers reach this node at", r.cfg.Bind)
 	}
-	c := profile()
+	listener, err := listen(r.cfg.Bind, r.cfg.Label, r.metrics.rejected.WithLabelValues("label").Inc)
+	if err != nil {
+		return nil, fmt.Errorf("gossip on %s: %w (another address or port: --gossip-bind)", r.cfg.Bind, err)
+	}
+	c := r.tuning.config()
 	c.Name = r.cfg.Node
 	c.Label = r.cfg.Label
 	c.SecretKey = key
-	c.BindAddr, c.BindPort = r.cfg.Bind.Addr().String(), int(r.cfg.Bind.Port())
+	c.BindAddr, c.BindPort = r.cfg.Bind.Addr().String(), listener.port()
 	c.AdvertiseAddr, c.AdvertisePort = c.BindAddr, c.BindPort
 	c.Delegate = delegate{r}
 	c.Events = events{r}
 	c.Logger = debugLog(r.logger)
+	var network memberlist.NodeAwareTransport = listener
 	if r.cfg.transport != nil {
-		if c.Transport, c.BindPort, err = r.cfg.transport(); err != nil {
-			return nil, err
-		}
-		c.AdvertisePort = c.BindPort
+		network = r.cfg.transport(network, listener.port())
 	}
+	c.Transport = watching{network, r}
 	ml, err := memberlist.Create(c)
 	if err != nil {
-		return nil, fmt.Errorf("gossip on %s: %w (another address or port: --gossip-bind)", r.cfg.Bind, err)
+		listener.Shutdown()
+		return nil, fmt.Errorf("gossip on %s: %w", r.cfg.Bind, err)
 	}
 	return ml, nil
 }
@@ -303,6 +320,7 @@ func (r *Ring) setReady(err error) {
 	defer r.mu.Unlock()
 	r.notReady = err
 	if err == nil {
+		r.wasReady = true
 		r.metrics.joined.Set(1)
 	} else {
 		r.metrics.joined.Set(0)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,7 +39,8 @@ func newNetwork(t testing.TB) *network {
 type member struct {
 	*Ring
 	peer  Peer
-	crash func() // its packets are lost from now on, both ways
+	crash func() // its node's packets are lost from now on, both ways
+	kill  func() // its process ends without a word, its node stays
 	leave func() // it is told to stop, and has stopped
 }
 
@@ -46,20 +48,31 @@ type member struct {
 func (n *network) start(node string, change func(*Config)) *member {
 	n.t.Helper()
 	n.next++
-	addr := netip.AddrFrom4([4]byte{127, 0, 7, n.next})
+	return n.startAt(node, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 7, n.next}), 0), change)
+}
+
+// startAt runs a member with an address that another may have had.
+func (n *network) startAt(node string, bind netip.AddrPort, change func(*Config)) *member {
+	n.t.Helper()
+	addr := bind.Addr()
 	key := filepath.Join(n.t.TempDir(), "key")
 	if err := os.WriteFile(key, []byte(secret), 0o600); err != nil {
 		n.t.Fatal(err)
 	}
 	listening := make(chan int, 1)
-	cfg := Config{Node: node, Bind: netip.AddrPortFrom(addr, 0), Secret: SecretFile(key), Label: "test"}
-	cfg.transport = func() (memberlist.Transport, int, error) {
-		t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{addr.String()}, Logger: debugLog(log.NewNopLogger())})
-		if err != nil {
-			return nil, 0, err
+	link := &link{network: n, addr: addr}
+	cfg := Config{Node: node, Bind: bind, Secret: SecretFile(key), Label: "test"}
+	cfg.transport = func(t memberlist.NodeAwareTransport, port int) memberlist.NodeAwareTransport {
+		link.NodeAwareTransport = t
+		listening <- port
+		return link
+	}
+	cfg.present = func(to netip.AddrPort, within time.Duration) bool {
+		if !n.connected(addr, to.String()) {
+			time.Sleep(within)
+			return false
 		}
-		listening <- t.GetAutoBindPort()
-		return &transport{NetTransport: t, network: n, addr: addr}, t.GetAutoBindPort(), nil
+		return present(to, within)
 	}
 	if change != nil {
 		change(&cfg)
@@ -75,6 +88,10 @@ func (n *network) start(node string, change func(*Config)) *member {
 	m.leave = func() { stop(); <-done }
 	n.t.Cleanup(m.leave)
 	m.crash = func() { n.partition([]*member{m}, nil) }
+	m.kill = func() {
+		link.killed.Store(true)
+		link.Shutdown()
+	}
 	select {
 	case port := <-listening:
 		m.peer = Peer{Node: node, Addr: netip.AddrPortFrom(addr, uint16(port))}
@@ -115,25 +132,29 @@ func (n *network) connected(from netip.Addr, to string) bool {
 	return !n.cut[[2]netip.Addr{from}] && !n.cut[[2]netip.Addr{ap.Addr()}] && !n.cut[[2]netip.Addr{from, ap.Addr()}]
 }
 
-// transport loses what is sent over a link that is cut.
-type transport struct {
-	*memberlist.NetTransport
+// link loses what is sent while it is cut, or by a process that is no more.
+type link struct {
+	memberlist.NodeAwareTransport
 	network *network
 	addr    netip.Addr
+	killed  atomic.Bool
 }
 
-func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
-	if !t.network.connected(t.addr, a.Addr) {
+func (l *link) carries(to string) bool { return !l.killed.Load() && l.network.connected(l.addr, to) }
+
+func (l *link) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	if !l.carries(a.Addr) {
 		return time.Now(), nil
 	}
-	return t.NetTransport.WriteToAddress(b, a)
+	return l.NodeAwareTransport.WriteToAddress(b, a)
 }
 
-func (t *transport) DialAddressTimeout(a memberlist.Address, d time.Duration) (net.Conn, error) {
-	if !t.network.connected(t.addr, a.Addr) {
+func (l *link) DialAddressTimeout(a memberlist.Address, d time.Duration) (net.Conn, error) {
+	if !l.carries(a.Addr) {
+		time.Sleep(d)
 		return nil, errors.New("cut")
 	}
-	return t.NetTransport.DialAddressTimeout(a, d)
+	return l.NodeAwareTransport.DialAddressTimeout(a, d)
 }
 
 func names(m *member) string {
@@ -190,14 +211,100 @@ func (n *network) three() []*member {
 	return ms
 }
 
+// offering has every member offer an interface, and waits until all know.
+func offering(t testing.TB, ms []*member) {
+	t.Helper()
+	for _, m := range ms {
+		m.SetHealth(Health{Interfaces: eth0})
+	}
+	for _, m := range ms {
+		until(t, m, "all offer", func(all []Member) bool {
+			return len(all) == len(ms) && !slices.ContainsFunc(all, func(x Member) bool { return !offers(x) })
+		})
+	}
+}
+
+// until waits until what a member sees is as it should be.
+func until(t testing.TB, m *member, what string, cond func([]Member) bool) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for !cond(m.Members()) {
+		select {
+		case <-m.Changed():
+		case <-deadline:
+			t.Fatalf("%s: %s sees %+v", what, m.peer.Node, m.Members())
+		}
+	}
+}
+
 func TestADeathIsNoticedInTime(t *testing.T) {
 	n := newNetwork(t)
 	ms := n.three()
+	offering(t, ms)
 	ms[2].crash()
 	for _, m := range ms[:2] {
-		if took := sees(t, m, "n1 n2", 5*time.Second); took > 2*time.Second {
-			t.Errorf("%s noticed after %v; about 0.5 s is what it is tuned for", m.peer.Node, took)
+		if took := sees(t, m, "n1 n2", 5*time.Second); took > 1500*time.Millisecond {
+			t.Errorf("%s noticed after %v; about 0.3 s is what it is tuned for", m.peer.Node, took)
 		}
+	}
+}
+
+// seesAway tells whether n3 is away in these members' eyes, with what it offered.
+func seesAway(all []Member) bool {
+	return slices.ContainsFunc(all, func(x Member) bool { return x.Node == "n3" && x.Away && len(x.Health.Interfaces) > 0 })
+}
+
+func TestASpeakerThatIsKilledIsAwayAndWhoJoinsLearnsOfIt(t *testing.T) {
+	n := newNetwork(t)
+	ms := n.three()
+	offering(t, ms)
+	ms[2].kill()
+	for _, m := range ms[:2] {
+		until(t, m, "it was killed", seesAway)
+	}
+	late := n.start("n4", nil)
+	late.Want([]Peer{ms[0].peer, ms[1].peer, ms[2].peer})
+	ready(t, late)
+	if !seesAway(late.Members()) {
+		t.Errorf("ready, who joins sees %+v", late.Members())
+	}
+	n.partition([]*member{ms[2]}, nil) // now its node dies too
+	for _, m := range []*member{ms[0], ms[1], late} {
+		until(t, m, "its node died", func(all []Member) bool { return len(all) == 3 })
+	}
+}
+
+// It is back before it is missed, and with its old name and address.
+func TestASpeakerThatIsBackAtOnceKeepsWhatItHad(t *testing.T) {
+	n := newNetwork(t)
+	ms := n.three()
+	offering(t, ms)
+	ms[2].kill()
+	back := n.startAt("n3", ms[2].peer.Addr, nil)
+	back.Want([]Peer{ms[0].peer, ms[1].peer})
+	ready(t, back)
+	for _, m := range ms[:2] {
+		until(t, m, "it is back and has not looked around", seesAway)
+	}
+	back.SetHealth(Health{Interfaces: eth0})
+	for _, m := range ms[:2] {
+		until(t, m, "it offers", func(all []Member) bool { return len(all) == 3 && offers(all[2]) && !all[2].Away })
+	}
+}
+
+// Nobody remembers who had what. The first that is back waits for the others, whose nodes are there.
+func TestWhenAllSpeakersWereKilledTheFirstWaitsForTheOthers(t *testing.T) {
+	n := newNetwork(t)
+	a, b := n.start("n1", nil), n.start("n2", nil)
+	b.kill()
+	a.Want([]Peer{b.peer})
+	waits := func() bool { err := a.Ready(); return err != nil && strings.Contains(err.Error(), "speakers of n2") }
+	until(t, a, "alone", func([]Member) bool { return waits() })
+	back := n.startAt("n2", b.peer.Addr, nil)
+	back.Want([]Peer{a.peer})
+	ready(t, a)
+	if got := names(a); got != "n1 n2" {
+		t.Errorf("ready, the first sees %q", got)
 	}
 }
 

@@ -19,6 +19,9 @@ const (
 
 	// directSize is the size of a message that is sent by itself: less than packetSize by more than what memberlist adds.
 	directSize = packetSize - 100
+
+	// maxSuspects is how many names of nodes fit into such a message for certain.
+	maxSuspects = 4
 )
 
 // Claim takes claims into the table and spreads those that win there to every member. A claim that loses against one
@@ -33,27 +36,51 @@ func (r *Ring) Claim(claims []Claim) {
 		}
 	}
 	r.claimsChanged()
-	notify(r.claimed)
+	notify(r.toTell)
 }
 
-// spreadClaims sends this member's own claims to its peers as they are made.
-func (r *Ring) spreadClaims(ctx context.Context, ml *memberlist.Memberlist) {
+// tell sends this member's own claims to its peers as they are made, and asks them to look for members that it suspects.
+func (r *Ring) tell(ctx context.Context, ml *memberlist.Memberlist) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.claimed:
+		case <-r.toTell:
 		}
 		peers := ml.Members()
 		rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+		peers = peers[:min(len(peers), directPeers+1)]
+		if b := r.takeSuspected(); b != nil {
+			r.send(ml, peers, b)
+		}
 		for b := r.claims.nextOwn(directSize); b != nil; b = r.claims.nextOwn(directSize) {
-			for _, n := range peers[:min(len(peers), directPeers+1)] {
-				if n.Name != r.cfg.Node {
-					_ = ml.SendBestEffort(n, b) // what is lost is found missing soon
-				}
-			}
+			r.send(ml, peers, b)
 		}
 	}
+}
+
+// send sends a message to peers, this member left out. What is lost is found missing soon.
+func (r *Ring) send(ml *memberlist.Memberlist, peers []*memberlist.Node, b []byte) {
+	for _, n := range peers {
+		if n.Name != r.cfg.Node {
+			_ = ml.SendBestEffort(n, b)
+		}
+	}
+}
+
+// takeSuspected returns a message with those that peers are to look for, nil when there are none.
+func (r *Ring) takeSuspected() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.suspected) == 0 {
+		return nil
+	}
+	var all []section
+	for _, node := range r.suspected[:min(len(r.suspected), maxSuspects)] {
+		all = append(all, section{sectionSuspect, []byte(node)})
+	}
+	r.suspected = nil
+	return message(all...)
 }
 
 // Forget drops the claims for addresses that no Service holds any more. They are not spread again unless somebody makes
@@ -88,17 +115,21 @@ func (r *Ring) hear(b []byte) {
 	sends := r.sends()
 	news := false
 	for _, s := range all {
-		if s.kind != sectionClaims {
-			continue // of a later version
+		switch s.kind {
+		case sectionClaims:
+			err = errors.Join(err, readClaims(s.b, func(c Claim) {
+				switch v := r.claims.merge(c, sends); v {
+				case claimTaken:
+					news = true
+				case claimInvalid, claimExcess:
+					r.metrics.rejected.WithLabelValues(rejection(v)).Inc()
+				}
+			}))
+		case sectionSuspect:
+			r.suspect(string(s.b))
+		case sectionAbsence:
+			err = errors.Join(err, r.hearAbsence(s.b))
 		}
-		err = errors.Join(err, readClaims(s.b, func(c Claim) {
-			switch v := r.claims.merge(c, sends); v {
-			case claimTaken:
-				news = true
-			case claimInvalid, claimExcess:
-				r.metrics.rejected.WithLabelValues(rejection(v)).Inc()
-			}
-		}))
 	}
 	switch {
 	case errors.Is(err, errVersion):
@@ -117,7 +148,7 @@ func (r *Ring) state() []byte {
 	for _, c := range r.claims.all() {
 		w.append(c, math.MaxInt)
 	}
-	return message(section{sectionClaims, w.b})
+	return message(append(r.absences(), section{sectionClaims, w.b})...)
 }
 
 func rejection(v verdict) string {
