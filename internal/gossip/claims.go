@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -41,6 +42,8 @@ func (c Claim) valid() bool {
 type registers struct {
 	prefer func(addr netip.Addr, x, y string) bool
 	now    func() time.Time // the monotonic reading counts
+
+	digest atomic.Uint64 // of the claims that are not forgotten
 
 	mu      sync.Mutex
 	entries map[netip.Addr]*register
@@ -140,12 +143,20 @@ func (t *registers) set(c Claim, e *register, sends int) bool {
 		t.live++
 	} else if !e.forgotten.IsZero() {
 		t.live++
+	} else {
+		t.toggle(c.Addr, e)
 	}
 	if e.sends == 0 && sends > 0 {
 		t.queue = append(t.queue, c.Addr)
 	}
 	e.node, e.epoch, e.sends, e.forgotten = c.Node, c.Epoch, sends, time.Time{}
+	t.toggle(c.Addr, e)
 	return true
+}
+
+// toggle takes a claim into the digest or out of it.
+func (t *registers) toggle(addr netip.Addr, e *register) {
+	t.digest.Store(t.digest.Load() ^ hashClaim(addr, e.node, e.epoch))
 }
 
 // forget ends the claims for addresses: they are not passed on any more.
@@ -158,6 +169,7 @@ func (t *registers) forget(addrs []netip.Addr) {
 		if e, ok := t.entries[addr]; ok && e.forgotten.IsZero() {
 			e.forgotten = now
 			t.live--
+			t.toggle(addr, e)
 		}
 		delete(t.taken, addr)
 	}

@@ -58,8 +58,9 @@ func (e events) NotifyUpdate(n *memberlist.Node) {
 	r := e.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := Member{Node: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), Health: said.Health, Version: said.version, starting: said.starting}
+	m := Member{Node: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), Health: said.Health, Version: said.version, starting: said.starting, hash: hashMember(n.Name, n.Meta)}
 	before := r.members[n.Name]
+	r.memberDigest.Store(r.memberDigest.Load() ^ before.hash ^ m.hash)
 	r.members[n.Name] = m
 	r.heard(before, m)
 	delete(r.absent, n.Name)
@@ -70,7 +71,9 @@ func (e events) NotifyUpdate(n *memberlist.Node) {
 func (e events) NotifyLeave(n *memberlist.Node) {
 	r := e.r
 	r.mu.Lock()
-	r.lost(r.members[n.Name])
+	m := r.members[n.Name]
+	r.memberDigest.Store(r.memberDigest.Load() ^ m.hash)
+	r.lost(m)
 	delete(r.members, n.Name)
 	a := r.away[n.Name]
 	away := a != nil && a.member.Away

@@ -10,6 +10,7 @@ type metrics struct {
 	leaves       prometheus.Counter
 	absences     prometheus.Gauge
 	claims       prometheus.Gauge
+	repairs      prometheus.Counter
 	rejected     *prometheus.CounterVec
 }
 
@@ -43,6 +44,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "herald_gossip_claims",
 			Help: "Claims of addresses that this member knows of, its own and those of others.",
 		}),
+		repairs: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "herald_gossip_repairs_total",
+			Help: "Exchanges of the whole state with a member that knew something else than this one.",
+		}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_gossip_rejected_total",
 			Help: "Messages and claims that were not taken in, by reason.",
@@ -51,6 +56,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, reason := range []string{"label", "malformed", "version", "claim_invalid", "claims_full"} {
 		m.rejected.WithLabelValues(reason)
 	}
-	reg.MustRegister(m.members, m.wanted, m.joined, m.joinFailures, m.leaves, m.absences, m.claims, m.rejected)
+	reg.MustRegister(m.members, m.wanted, m.joined, m.joinFailures, m.leaves, m.absences, m.claims, m.repairs, m.rejected)
 	return m
 }

@@ -74,8 +74,7 @@ type tuning struct {
 	// changed stays out.
 	deadNodeReclaim time.Duration
 
-	// pushPullInterval is how often the whole state is exchanged with one member, which repairs what packet loss left
-	// out.
+	// pushPullInterval is how often the whole state is exchanged with one member, for what else does not reach it.
 	pushPullInterval time.Duration
 
 	// streamTimeout bounds every TCP exchange: one that needs longer is tried again soon.

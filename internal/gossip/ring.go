@@ -77,6 +77,8 @@ type Member struct {
 
 	// starting: it has not said yet what it can do.
 	starting bool
+
+	hash uint64 // of what it says
 }
 
 // Ring is this node's part in the gossip. Its methods may be called by several goroutines, before Run and during
@@ -89,10 +91,13 @@ type Ring struct {
 	tuning  tuning
 	alive   atomic.Int32 // members
 
+	memberDigest atomic.Uint64
+
 	changed       chan struct{}
 	healthChanged chan struct{}
 	wantChanged   chan struct{}
 	toTell        chan struct{}
+	differs       chan memberlist.Address
 
 	mu        sync.Mutex          // never held while memberlist is called: memberlist calls back
 	members   map[string]Member   // that memberlist holds for alive
@@ -110,6 +115,7 @@ type Ring struct {
 	rounds    int       // of looking for absent peers that began
 	trusted   int       // the first of them whose end makes this member ready
 	absent    map[string]bool
+	compared  comparison
 }
 
 // New makes a member that does not take part until it runs.
@@ -118,6 +124,7 @@ func New(cfg Config, logger log.Logger, reg prometheus.Registerer) *Ring {
 	if cfg.present == nil {
 		cfg.present = present
 	}
+	t := profiles[cfg.Detection]
 	return &Ring{
 		cfg:           cfg,
 		logger:        logger,
@@ -127,11 +134,13 @@ func New(cfg Config, logger log.Logger, reg prometheus.Registerer) *Ring {
 		healthChanged: make(chan struct{}, 1),
 		wantChanged:   make(chan struct{}, 1),
 		toTell:        make(chan struct{}, 1),
+		differs:       make(chan memberlist.Address, 1),
 		members:       map[string]Member{},
 		away:          map[string]*absence{},
 		looks:         map[string]*look{},
 		refused:       map[string]bool{},
-		tuning:        profiles[cfg.Detection],
+		tuning:        t,
+		compared:      comparison{settle: settleProbes * t.probeInterval, maxPause: t.pushPullInterval},
 		absent:        map[string]bool{},
 		notReady:      errors.New("gossip: not started"),
 	}
@@ -229,6 +238,7 @@ func (r *Ring) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { r.spreadHealth(ctx, ml) })
 	running.Go(func() { r.tell(ctx, ml) })
+	running.Go(func() { r.repair(ctx, ml) })
 	running.Go(func() { r.keepJoined(ctx, ml) })
 	<-ctx.Done()
 	running.Wait()
@@ -288,6 +298,7 @@ func (r *Ring) create() (*memberlist.Memberlist, error) {
 	c.AdvertiseAddr, c.AdvertisePort = c.BindAddr, c.BindPort
 	c.Delegate = delegate{r}
 	c.Events = events{r}
+	c.Ping = delegate{r}
 	c.Logger = debugLog(r.logger)
 	var network memberlist.NodeAwareTransport = listener
 	if r.cfg.transport != nil {
