@@ -13,6 +13,7 @@ import (
 
 	"heraldlb.io/herald/internal/announce"
 	"heraldlb.io/herald/internal/cmdline"
+	"heraldlb.io/herald/internal/election"
 	"heraldlb.io/herald/internal/gossip"
 	"heraldlb.io/herald/internal/kube"
 	"heraldlb.io/herald/internal/layer2"
@@ -99,9 +100,13 @@ func run(ctx context.Context) error {
 		running.Go(func() { watched.Run(parts.Done()) })
 		secret = func() ([]byte, error) { return kube.ReadGossipSecret(watched) }
 	}
-	ring := gossip.New(gossip.Config{Node: *node, Bind: addr, Secret: secret, Label: *label, RestartGrace: *grace}, logger, reg)
+	ring := gossip.New(gossip.Config{Node: *node, Bind: addr, Secret: secret, Label: *label, RestartGrace: *grace, Prefer: election.Prefer}, logger, reg)
 	running.Go(func() { ring.Run(parts) })
-	loop := announce.New(*node, cluster, ring, driver, addr, logger)
+	events := kube.NewEvents(client, "speaker", logger, reg)
+	running.Go(func() { events.Run(parts) })
+	loop := announce.New(announce.Config{
+		Node: *node, Cluster: cluster, Ring: ring, Layer2: driver, Gossip: addr, Events: events, Logger: logger, Registerer: reg,
+	})
 	ready.set(loop.Ready, driver.Ready)
 	loop.Run(ctx)
 	return ended(failed)

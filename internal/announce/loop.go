@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -12,23 +12,23 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 
 	"heraldlb.io/herald/internal/config"
 	"heraldlb.io/herald/internal/gossip"
+	"heraldlb.io/herald/internal/kube"
 	"heraldlb.io/herald/internal/layer2"
 )
-
-// handOver is how long a node that stops goes on answering after it asked the others to take over or to stand in. They
-// hear of it within about 0.1 s, and the announcements of a takeover correct the neighbors; the rest is for a ring that is busy or loses
-// packets.
-const handOver = 500 * time.Millisecond
 
 // Ring is the gossip ring as the loop uses it; *gossip.Ring is one.
 type Ring interface {
 	Want([]gossip.Peer)
 	SetHealth(gossip.Health)
 	Members() []gossip.Member
+	Claim([]gossip.Claim)
+	Forget([]netip.Addr)
+	TakeClaims() []gossip.Claim
 	Changed() <-chan struct{}
 	Ready() error
 	Recheck()
@@ -37,10 +37,30 @@ type Ring interface {
 // Layer2 is the driver that announces with ARP and NDP; *layer2.Announcer is one.
 type Layer2 interface {
 	Use(interfaces []string)
+	SetPeers([]net.HardwareAddr)
 	Interfaces() []layer2.Interface
+	Conflicts() []layer2.Conflict
 	Changed() <-chan struct{}
 	Apply(announce map[netip.Addr]layer2.Scope, withdraw []netip.Addr)
 	Quiesce()
+}
+
+// Events takes what is to be told to whoever looks at a Service; *kube.Events is one.
+type Events interface {
+	Record(kube.Event)
+}
+
+// Config is what a Loop works with. None may be missing.
+type Config struct {
+	Node    string
+	Cluster *Cluster
+	Ring    Ring
+	Layer2  Layer2
+	// Gossip is where this node's member of the ring listens; its peers are expected at the same port.
+	Gossip     netip.AddrPort
+	Events     Events
+	Logger     log.Logger
+	Registerer prometheus.Registerer
 }
 
 // Loop keeps what this node announces equal to the Plan.
@@ -50,31 +70,36 @@ type Loop struct {
 	ring    Ring
 	layer2  Layer2
 	gossip  netip.AddrPort
+	events  Events
 	logger  log.Logger
+	metrics *metrics
 
 	// Of the goroutine of Run.
 	planner   *planner
 	announced map[netip.Addr]struct{}
 	standsIn  map[netip.Addr]string // for this node, which is away
+	conflicts []layer2.Conflict     // that were told of
 	health    gossip.Health         // that the ring was told last
 	offered   []gossip.Interface
 	started   bool
+	draining  bool
 
 	mu       sync.Mutex
 	notReady error
 }
 
-// New makes the loop of a node. gossipAddr is where this node's member of the ring listens; its peers are expected
-// at the same port.
-func New(node string, cluster *Cluster, ring Ring, driver Layer2, gossipAddr netip.AddrPort, logger log.Logger) *Loop {
+// New makes the loop of a node.
+func New(c Config) *Loop {
 	return &Loop{
-		node:      node,
-		cluster:   cluster,
-		ring:      ring,
-		layer2:    driver,
-		gossip:    gossipAddr,
-		logger:    logger,
-		planner:   newPlanner(node),
+		node:      c.Node,
+		cluster:   c.Cluster,
+		ring:      c.Ring,
+		layer2:    c.Layer2,
+		gossip:    c.Gossip,
+		events:    c.Events,
+		logger:    c.Logger,
+		metrics:   newMetrics(c.Registerer),
+		planner:   newPlanner(c.Node),
 		announced: map[netip.Addr]struct{}{},
 		standsIn:  map[netip.Addr]string{},
 		notReady:  errors.New("announce: the cluster's state has not been read yet"),
@@ -94,27 +119,61 @@ func (l *Loop) setReady(err error) {
 	l.notReady = err
 }
 
-// Run follows the cluster, which must have been read once, until ctx is done, and then leaves: the others are asked to
-// stand in for this node when it is only being restarted, and else to take its addresses; this node answers until they
-// had the time to, and then withdraws. The ring and the driver must still run then.
+// Run follows the cluster, which must have been read once, until ctx is done, and then leaves (see leave). The ring and
+// the driver must still run then.
 func (l *Loop) Run(ctx context.Context) {
-	for {
-		l.step()
-		select {
-		case <-ctx.Done():
-			l.leave()
-			return
-		case <-l.cluster.changed:
-		case <-l.ring.Changed():
-		case <-l.layer2.Changed():
-		}
+	for l.wait(ctx, l.step()) {
 	}
+	l.leave()
 }
 
-// step takes in what changed and makes the announcements follow.
-func (l *Loop) step() {
-	l.read(l.cluster.take())
+// wait returns true when there may be something to do, or at a time that is not zero, and false when ctx is done.
+func (l *Loop) wait(ctx context.Context, at time.Time) bool {
+	var due <-chan time.Time
+	if !at.IsZero() {
+		t := time.NewTimer(time.Until(at))
+		defer t.Stop()
+		due = t.C
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-due:
+	case <-l.cluster.changed:
+	case <-l.ring.Changed():
+	case <-l.layer2.Changed():
+	}
+	return true
+}
 
+// step takes in what changed and makes the announcements follow. It returns when to do so again though nothing happens,
+// zero for never.
+func (l *Loop) step() time.Time {
+	l.read(l.cluster.take())
+	l.look()
+
+	notReady := l.ring.Ready()
+	now := time.Now()
+	l.planner.setClaims(l.ring.TakeClaims(), now) // after Ready: who is ready has merged what its peers claim
+	if notReady != nil && !l.started {
+		l.setReady(fmt.Errorf("announce: nothing is announced before the gossip ring is joined: %w", notReady))
+		return time.Time{}
+	}
+	if notReady == nil {
+		l.offer()
+	}
+	l.planner.setJoined(notReady == nil && !l.draining)
+	members := l.ring.Members()
+	l.planner.setMembers(members)
+	l.layer2.SetPeers(macs(members, l.node))
+	p := l.planner.plan(now)
+	l.apply(p)
+	l.tellConflicts()
+	return p.wake
+}
+
+// look looks at the node's own interfaces.
+func (l *Loop) look() {
 	now := interfaces(l.layer2.Interfaces())
 	if l.started && gained(l.offered, now) {
 		// The interface that is back may be the one that leads to the peers. Believing to be alone now would take their
@@ -122,24 +181,20 @@ func (l *Loop) step() {
 		l.ring.Recheck()
 	}
 	l.offered = now
+}
 
-	// A node is offered to the ring only when it can announce what it would be elected for: others withdraw on the word.
-	// While it looks around again, what it announced stands.
-	if err := l.ring.Ready(); err != nil {
-		if !l.started {
-			l.setReady(fmt.Errorf("announce: nothing is announced before the gossip ring is joined: %w", err))
-		}
-		return
-	}
-	if _, known := l.planner.nodes[l.node]; !known {
+// offer tells the ring what this node can announce. It does so only when it has joined: others withdraw on the word. While
+// it looks around again, what it announced stands.
+func (l *Loop) offer() {
+	switch _, known := l.planner.nodes[l.node]; {
+	case l.draining:
+	case !known:
 		l.setReady(fmt.Errorf("announce: there is no Node named %q: --node-name must be the name of the Node this speaker runs on", l.node))
-	} else {
+	default:
 		l.setReady(nil)
 	}
 	l.started = true
-	l.say(gossip.Health{Interfaces: l.offered})
-	l.planner.setMembers(l.ring.Members())
-	l.apply(l.planner.plan())
+	l.say(gossip.Health{Draining: l.draining, Interfaces: l.offered})
 }
 
 // say tells the ring of this node's health.
@@ -180,95 +235,6 @@ func (l *Loop) contribution(key types.NamespacedName) contribution {
 	return contributionOf(svc, l.cluster.endpointSlices(key))
 }
 
-// apply hands the changes of the Plan to the driver, and logs each change of what this node owns and of whom it stands
-// in for.
-func (l *Loop) apply(changes []change) {
-	announce := map[netip.Addr]layer2.Scope{}
-	var withdraw []netip.Addr
-	stoodIn := counts(l.standsIn)
-	for _, c := range changes {
-		addr := c.new.Addr
-		_, had := l.announced[addr]
-		_, stood := l.standsIn[addr]
-		delete(l.standsIn, addr)
-		if c.new.Owner == l.node {
-			announce[addr] = c.new.Scope
-			l.announced[addr] = struct{}{}
-			if !had {
-				level.Info(l.logger).Log("msg", "address is announced", "ip", addr, "svc", names(c.new.Services), "node", l.node, "from", c.old.Owner)
-			}
-			continue
-		}
-		switch {
-		case c.new.StandIn == l.node:
-			announce[addr] = c.new.Scope
-			l.standsIn[addr] = c.new.Owner
-		case had, stood:
-			withdraw = append(withdraw, addr)
-		}
-		if had {
-			delete(l.announced, addr)
-			reason := string(c.new.Reason)
-			if len(c.new.Services) == 0 {
-				reason = "Released" // no Service holds it any more
-			}
-			level.Info(l.logger).Log("msg", "address is withdrawn", "ip", addr, "svc", names(c.old.Services), "node", l.node, "to", c.new.Owner, "reason", reason)
-		}
-	}
-	if len(announce) > 0 || len(withdraw) > 0 {
-		l.layer2.Apply(announce, withdraw)
-	}
-	l.logStandIns(stoodIn, counts(l.standsIn))
-}
-
-// logStandIns tells for whom this node begins and ends to stand in.
-func (l *Loop) logStandIns(before, now map[string]int) {
-	for _, absent := range slices.Sorted(maps.Keys(before)) {
-		if now[absent] == 0 {
-			level.Info(l.logger).Log("msg", "stands in no more", "for", absent, "addresses", before[absent], "node", l.node)
-		}
-	}
-	for _, absent := range slices.Sorted(maps.Keys(now)) {
-		if before[absent] == 0 {
-			level.Info(l.logger).Log("msg", "stands in for a node whose speaker is being restarted", "for", absent, "addresses", now[absent], "node", l.node)
-		}
-	}
-}
-
-// counts returns for how many addresses this node stands in, by node that is away.
-func counts(standsIn map[netip.Addr]string) map[string]int {
-	out := map[string]int{}
-	for _, absent := range standsIn {
-		out[absent]++
-	}
-	return out
-}
-
-// leave gives up what this node announces and answers for: for a while, when its speaker is only being restarted, and
-// else for good.
-func (l *Loop) leave() {
-	l.setReady(errors.New("announce: this speaker is stopping"))
-	msg := "handing over"
-	if restarts(l.cluster.node(l.node)) {
-		msg = "being restarted: keeps its addresses, others answer for it"
-		h := l.health
-		h.Restarting = true
-		l.say(h)
-	} else {
-		l.layer2.Quiesce()
-		l.say(gossip.Health{Draining: true, Interfaces: interfaces(l.layer2.Interfaces())})
-	}
-	withdraw := slices.AppendSeq(slices.Collect(maps.Keys(l.announced)), maps.Keys(l.standsIn))
-	if len(withdraw) > 0 && len(l.ring.Members()) > 1 {
-		level.Info(l.logger).Log("msg", msg, "addresses", len(l.announced), "node", l.node)
-		time.Sleep(handOver)
-	}
-	slices.SortFunc(withdraw, netip.Addr.Compare)
-	l.layer2.Apply(nil, withdraw)
-	clear(l.announced)
-	clear(l.standsIn)
-}
-
 // interfaces are the driver's interfaces as the ring tells of them.
 func interfaces(in []layer2.Interface) []gossip.Interface {
 	var out []gossip.Interface
@@ -287,6 +253,21 @@ func gained(before, now []gossip.Interface) bool {
 		}
 		return slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return !slices.Contains(before[i].Subnets, p) })
 	})
+}
+
+// macs are the addresses from which other members may rightly announce what this node announces.
+func macs(members []gossip.Member, self string) (out []net.HardwareAddr) {
+	for _, m := range members {
+		if m.Node == self {
+			continue
+		}
+		for _, i := range m.Health.Interfaces {
+			if i.MAC != nil {
+				out = append(out, i.MAC)
+			}
+		}
+	}
+	return out
 }
 
 // names prints Services as a list.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -35,6 +37,8 @@ type fakeRing struct {
 	others  []gossip.Member
 	wanted  []gossip.Peer
 	recheck error // what Ready says after Recheck
+	claims  map[netip.Addr]gossip.Claim
+	heard   []gossip.Claim
 	changed chan struct{}
 }
 
@@ -55,6 +59,36 @@ func (r *fakeRing) Members() []gossip.Member {
 	defer r.mu.Unlock()
 	return append([]gossip.Member{{Node: r.self, Health: r.health}}, r.others...)
 }
+func (r *fakeRing) Claim(claims []gossip.Claim) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range claims {
+		r.claims[c.Addr] = c
+	}
+}
+func (r *fakeRing) Forget(addrs []netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, a := range addrs {
+		delete(r.claims, a)
+	}
+}
+func (r *fakeRing) TakeClaims() []gossip.Claim {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := r.heard
+	r.heard = nil
+	return out
+}
+
+// hear takes in that another node claims an address, against whoever had claimed it.
+func (r *fakeRing) hear(node, addr string) {
+	r.mu.Lock()
+	a := netip.MustParseAddr(addr)
+	r.heard = append(r.heard, gossip.Claim{Addr: a, Node: node, Epoch: r.claims[a].Epoch + 2})
+	r.mu.Unlock()
+	r.changed <- struct{}{}
+}
 func (r *fakeRing) Changed() <-chan struct{} { return r.changed }
 func (r *fakeRing) Ready() error             { r.mu.Lock(); defer r.mu.Unlock(); return r.ready }
 func (r *fakeRing) offered() gossip.Health   { r.mu.Lock(); defer r.mu.Unlock(); return r.health }
@@ -74,6 +108,8 @@ type fakeDriver struct {
 	quiet     bool
 	used      []string
 	down      bool // its interface
+	peers     []net.HardwareAddr
+	conflicts []layer2.Conflict
 	changed   chan struct{}
 }
 
@@ -103,6 +139,16 @@ func (d *fakeDriver) Apply(announce map[netip.Addr]layer2.Scope, withdraw []neti
 		delete(d.announced, a)
 	}
 }
+func (d *fakeDriver) SetPeers(macs []net.HardwareAddr) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.peers = macs
+}
+func (d *fakeDriver) Conflicts() []layer2.Conflict {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.conflicts
+}
 func (d *fakeDriver) Quiesce() { d.mu.Lock(); defer d.mu.Unlock(); d.quiet = true }
 func (d *fakeDriver) String() string {
 	d.mu.Lock()
@@ -121,6 +167,8 @@ type world struct {
 	ring                                          *fakeRing
 	driver                                        *fakeDriver
 	loop                                          *Loop
+	mu                                            sync.Mutex
+	told                                          []string // the events
 	stop                                          func()
 }
 
@@ -129,7 +177,7 @@ func newWorld(t *testing.T) *world {
 		t:        t,
 		services: fcache.NewFakeControllerSource(), slices: fcache.NewFakeControllerSource(), nodes: fcache.NewFakeControllerSource(),
 		pools: fcache.NewFakeControllerSource(), l2Adv: fcache.NewFakeControllerSource(), unused: fcache.NewFakeControllerSource(),
-		ring:   &fakeRing{self: "n1", ready: errors.New("not joined"), changed: make(chan struct{}, 1)},
+		ring:   &fakeRing{self: "n1", ready: errors.New("not joined"), changed: make(chan struct{}, 1), claims: map[netip.Addr]gossip.Claim{}},
 		driver: &fakeDriver{announced: map[netip.Addr]layer2.Scope{}, changed: make(chan struct{}, 1)},
 	}
 	w.nodes.Add(readyNode("n1", "192.0.2.11"))
@@ -151,7 +199,10 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.loop = New("n1", cluster, w.ring, w.driver, netip.MustParseAddrPort("192.0.2.11:7947"), log.NewNopLogger())
+	w.loop = New(Config{
+		Node: "n1", Cluster: cluster, Ring: w.ring, Layer2: w.driver, Gossip: netip.MustParseAddrPort("192.0.2.11:7947"), Events: w,
+		Logger: log.NewNopLogger(), Registerer: prometheus.NewRegistry(),
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	reading, stopReading := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -173,6 +224,24 @@ func newWorld(t *testing.T) *world {
 		}
 	})
 	return w
+}
+
+// Record takes an event.
+func (w *world) Record(e kube.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told = append(w.told, e.Regarding.Name+" "+e.Type+" "+e.Reason+": "+e.Note)
+}
+
+// tells compares the events since it was last asked.
+func (w *world) tells(when string, want ...string) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !slices.Equal(w.told, want) {
+		w.t.Errorf("%s: the events are %q, want %q", when, w.told, want)
+	}
+	w.told = nil
 }
 
 // announces waits until nothing happens any more, and compares.
@@ -302,7 +371,7 @@ func TestTheLoop(t *testing.T) {
 		if h := w.ring.offered(); h.Draining || !h.Restarting || h.Equal(before) || len(h.Interfaces) != 1 || w.driver.String() != "192.0.2.100" {
 			t.Fatalf("at once: says %+v, announces %q", h, w.driver.String())
 		}
-		time.Sleep(handOver - time.Millisecond)
+		time.Sleep(standInTime - time.Millisecond)
 		synctest.Wait()
 		if w.driver.String() != "192.0.2.100" {
 			t.Fatalf("stopped answering too early")
@@ -328,6 +397,7 @@ func TestTheLoop(t *testing.T) {
 		away := n2
 		away.Away = true
 		w.ring.become(nil, n2)
+		w.ring.hear("n2", "192.0.2.100")
 		w.announces("n2 owns it", "")
 		w.ring.become(nil, away)
 		w.announces("n2 is away", "192.0.2.100")
@@ -343,8 +413,12 @@ func TestTheLoop(t *testing.T) {
 		if s := w.driver.announced[netip.MustParseAddr("192.0.2.100")]; len(s.Absent) != 0 {
 			t.Errorf("it is this node's, and is announced in scope %+v", s)
 		}
+		w.ring.become(nil, n2)
 		w.slices.Modify(slice("shop-1", "shop", endpoint("n2", &yes, &yes)))
-		w.announces("and there again", "192.0.2.100")
+		w.ring.hear("n2", "192.0.2.100")
+		w.announces("and there again", "")
+		w.ring.become(nil, away)
+		w.announces("and n2 is away", "192.0.2.100")
 		w.ring.become(nil)
 		w.announces("n2 is gone", "")
 	})
@@ -354,13 +428,14 @@ func TestTheLoop(t *testing.T) {
 		away := n2
 		away.Away = true
 		w.ring.become(nil, away)
+		w.ring.hear("n2", "192.0.2.100")
 		w.announces("standing in", "192.0.2.100")
 		w.stop()
 		synctest.Wait()
 		if w.driver.String() != "192.0.2.100" {
 			t.Fatal("it stopped answering at once")
 		}
-		time.Sleep(handOver)
+		time.Sleep(standInTime)
 		synctest.Wait()
 		if w.driver.String() != "" {
 			t.Errorf("still answers for %q", w.driver.String())
@@ -379,6 +454,102 @@ func TestTheLoop(t *testing.T) {
 		w.announces("looking for its peers", "")
 		w.ring.become(nil)
 		w.announces("still alone", "192.0.2.100")
+	})
+	run("each change of owner is told once, by the new owner", func(t *testing.T, w *world) {
+		anywhere := lbService("shop", corev1.ServiceExternalTrafficPolicyCluster, "192.0.2.100")
+		w.services.Add(anywhere)
+		w.slices.Add(endpoints.DeepCopy())
+		w.ring.become(nil)
+		w.announces("alone", "192.0.2.100")
+		w.tells("alone", "shop Normal AddressAnnounced: 192.0.2.100 is announced from node n1")
+		w.ring.become(nil, n2)
+		w.announces("with a peer", "192.0.2.100")
+		w.ring.hear("n2", "192.0.2.100")
+		w.announces("that claims the address", "")
+		w.tells("claimed by the peer")
+		w.ring.become(nil)
+		w.announces("and is gone", "192.0.2.100")
+		w.tells("and is gone", "shop Normal AddressMoved: 192.0.2.100 is announced from node n1, and from n2 no more: its speaker is gone and its node does not answer (NotAlive)")
+		gone := endpoints.DeepCopy()
+		gone.Endpoints = nil
+		w.slices.Modify(gone)
+		w.announces("without endpoints", "")
+		w.tells("without endpoints", "shop Warning AddressWithdrawn: 192.0.2.100 is announced from no node, and from n1 no more: no endpoint can be served from it (NoEndpoint)")
+		w.slices.Modify(endpoints.DeepCopy())
+		w.announces("and with one", "192.0.2.100")
+		w.tells("and with one", "shop Normal AddressAnnounced: 192.0.2.100 is announced from node n1 again")
+		if got := testutil.ToFloat64(w.loop.metrics.takeovers.WithLabelValues("NotAlive")); got != 1 {
+			t.Errorf("%v addresses were taken over from the dead", got)
+		}
+	})
+	run("an address that is new is probed for, and one that is taken over is not", func(t *testing.T, w *world) {
+		w.services.Add(lbService("shop", corev1.ServiceExternalTrafficPolicyCluster, "192.0.2.100"))
+		w.slices.Add(endpoints.DeepCopy())
+		w.ring.become(nil)
+		w.announces("new", "192.0.2.100")
+		if !w.driver.announced[netip.MustParseAddr("192.0.2.100")].Probe {
+			t.Error("it is not probed for")
+		}
+		w.ring.become(nil, n2)
+		w.ring.hear("n2", "192.0.2.100")
+		w.announces("claimed by a peer", "")
+		w.ring.become(nil)
+		w.announces("taken over", "192.0.2.100")
+		if w.driver.announced[netip.MustParseAddr("192.0.2.100")].Probe {
+			t.Error("it is probed for")
+		}
+	})
+	run("a stranger that uses the address is told of once", func(t *testing.T, w *world) {
+		w.services.Add(shop.DeepCopy())
+		w.slices.Add(endpoints.DeepCopy())
+		w.ring.become(nil)
+		w.announces("at first", "192.0.2.100")
+		w.tells("at first", "shop Normal AddressAnnounced: 192.0.2.100 is announced from node n1")
+		w.driver.mu.Lock()
+		w.driver.conflicts = []layer2.Conflict{{Addr: netip.MustParseAddr("192.0.2.100"), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 9}, Interface: "eth0"}}
+		w.driver.mu.Unlock()
+		w.driver.changed <- struct{}{}
+		w.announces("and a stranger", "192.0.2.100")
+		w.tells("and a stranger", "shop Warning AddressConflict: 192.0.2.100, announced from node n1, is used by 02:00:00:00:00:09 on the link of eth0: this node goes on to answer for it")
+		w.driver.changed <- struct{}{}
+		w.announces("who stays", "192.0.2.100")
+		w.tells("who stays")
+	})
+	run("a node that drains stops as soon as the last address is claimed", func(t *testing.T, w *world) {
+		cordoned := readyNode("n1", "192.0.2.11")
+		cordoned.Spec.Unschedulable = true
+		w.nodes.Modify(cordoned)
+		w.services.Add(lbService("shop", corev1.ServiceExternalTrafficPolicyCluster, "192.0.2.100"))
+		w.slices.Add(endpoints.DeepCopy())
+		w.ring.become(nil)
+		w.announces("alone", "192.0.2.100")
+		w.ring.become(nil, n2)
+		w.announces("with a peer", "192.0.2.100")
+		w.stop()
+		synctest.Wait()
+		if w.driver.String() != "192.0.2.100" {
+			t.Fatal("it stopped answering before anybody claimed the address")
+		}
+		w.ring.hear("n2", "192.0.2.100")
+		synctest.Wait()
+		if w.driver.String() != "" {
+			t.Error("it goes on to answer for what is claimed")
+		}
+	})
+	run("a speaker that looks for its peers yields, and claims nothing", func(t *testing.T, w *world) {
+		w.services.Add(lbService("shop", corev1.ServiceExternalTrafficPolicyCluster, "192.0.2.100"))
+		w.services.Add(lbService("mail", corev1.ServiceExternalTrafficPolicyCluster, "192.0.2.101"))
+		w.slices.Add(endpoints.DeepCopy())
+		w.slices.Add(slice("mail-1", "mail", endpoint("n1", &yes, &yes)))
+		w.ring.become(nil)
+		w.announces("alone", "192.0.2.100 192.0.2.101")
+		w.ring.become(errors.New("looking"), n2)
+		w.ring.hear("n2", "192.0.2.101")
+		w.announces("one is claimed", "192.0.2.100")
+		w.ring.become(errors.New("looking"))
+		w.announces("and the peer is gone again", "192.0.2.100")
+		w.ring.become(nil)
+		w.announces("and it has looked", "192.0.2.100 192.0.2.101")
 	})
 	run("a node that stops alone does not wait", func(t *testing.T, w *world) {
 		w.ring.become(nil)

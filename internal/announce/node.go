@@ -7,7 +7,9 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -21,15 +23,39 @@ type node struct {
 	excluded           bool
 	notReady           bool
 	networkUnavailable bool
+	cordoned           bool
+	draining           bool
 }
 
+// AnnotationDrain on a Node asks its speaker to give its addresses away; the value "false" is as good as none. It is
+// for whoever takes a node out of service without a word to the scheduler.
+const AnnotationDrain = "heraldlb.io/drain"
+
+// drainTaints are those of a node that is about to go.
+var drainTaints = []string{
+	"ToBeDeletedByClusterAutoscaler",
+	"node.cloudprovider.kubernetes.io/shutdown",
+	corev1.TaintNodeOutOfService,
+}
+
+// shutdownMessage is in the message of condition Ready while the kubelet ends the pods of a node that shuts down; there
+// is no reason of its own for it.
+const shutdownMessage = "node is shutting down"
+
 func nodeOf(n *corev1.Node) node {
-	out := node{labels: n.Labels, notReady: true}
+	out := node{labels: n.Labels, notReady: true, cordoned: n.Spec.Unschedulable, draining: n.DeletionTimestamp != nil}
 	_, out.excluded = n.Labels[corev1.LabelNodeExcludeBalancers]
+	if v, ok := n.Annotations[AnnotationDrain]; ok && v != "false" {
+		out.draining = true
+	}
+	for _, t := range n.Spec.Taints {
+		out.draining = out.draining || slices.Contains(drainTaints, t.Key)
+	}
 	for _, c := range n.Status.Conditions {
 		switch c.Type {
 		case corev1.NodeReady:
 			out.notReady = c.Status != corev1.ConditionTrue
+			out.draining = out.draining || out.notReady && strings.Contains(c.Message, shutdownMessage)
 		case corev1.NodeNetworkUnavailable:
 			out.networkUnavailable = c.Status == corev1.ConditionTrue
 		}
@@ -40,12 +66,16 @@ func nodeOf(n *corev1.Node) node {
 // restarts tells whether a speaker that is told to stop on this Node is to be expected back soon, on a node that goes on
 // to forward meanwhile. On one that is being emptied, deleted or shut down, or that nothing is known of, it is not.
 func restarts(n *corev1.Node) bool {
-	return n != nil && n.DeletionTimestamp == nil && !n.Spec.Unschedulable && !nodeOf(n).notReady
+	if n == nil {
+		return false
+	}
+	of := nodeOf(n)
+	return !of.cordoned && !of.draining && !of.notReady
 }
 
 func (n node) equal(o node) bool {
 	return n.excluded == o.excluded && n.notReady == o.notReady && n.networkUnavailable == o.networkUnavailable &&
-		maps.Equal(n.labels, o.labels)
+		n.cordoned == o.cordoned && n.draining == o.draining && maps.Equal(n.labels, o.labels)
 }
 
 // internalIP returns the node's first internal address, of the family of like when it has one of that and like is

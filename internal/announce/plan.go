@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -19,8 +20,10 @@ type Decision struct {
 	Addr     netip.Addr
 	Services []types.NamespacedName // that hold the address, sorted
 
-	// Owner is the node that should announce the address; empty when none may.
+	// Owner is the node that announces the address: the one that claims it, while it is fit; empty when there is none.
 	Owner string
+	// Heir is the node that is to claim the address; empty while the owner stays and when nobody can.
+	Heir string
 	// Reason is why this node is not the owner; Fit when it is.
 	Reason election.Reason
 	// StandIn is the node that answers in the owner's place, and with its MAC, while the owner is away; empty when it is not
@@ -31,25 +34,39 @@ type Decision struct {
 }
 
 func (d Decision) equal(o Decision) bool {
-	return d.Addr == o.Addr && d.Owner == o.Owner && d.Reason == o.Reason && d.StandIn == o.StandIn &&
+	return d.Addr == o.Addr && d.Owner == o.Owner && d.Heir == o.Heir && d.Reason == o.Reason && d.StandIn == o.StandIn &&
 		d.Scope.Equal(o.Scope) && slices.Equal(d.Services, o.Services)
 }
 
-// planner holds the Plan, which is a pure function of what it was told last: the configuration, the Services with
-// their endpoints, the nodes and the members. It recomputes only the addresses that a change can touch, so that the
-// cost of a Service's change does not grow with the number of Services.
+// planner holds the Plan of one node: what it makes of all that it was told, which is the configuration, the Services with
+// their endpoints, the nodes, the members and the claims. It is a state machine without a clock and without a wire: it
+// tells what is to be announced and claimed, and its caller does that. It looks only at the addresses that a change can
+// touch, so that the cost of a Service's change does not grow with the number of Services.
 type planner struct {
 	self    string
 	config  *config.Config
 	nodes   map[string]node
 	members map[string]gossip.Member
+	joined  bool // this node knows what its peers know, and may claim
 
 	services  map[types.NamespacedName]contribution
 	holders   map[netip.Addr][]types.NamespacedName // sorted
 	decisions map[netip.Addr]Decision
 
-	facts map[string][]fact // by advertisements; computed when needed, forgotten when configuration, nodes or members change
+	claims    map[netip.Addr]election.Claim // also for addresses that no Service holds
+	spread    *election.Spread
+	vacancies map[netip.Addr]vacancy
+	disputes  map[netip.Addr]dispute
+	contested map[netip.Addr]struct{}  // this node's until a claim that it may not have to yield to
+	strangers map[netip.Addr]time.Time // claims for addresses that no Service holds: since when
+	sweep     time.Time                // when strangers are looked at again
+	planned   time.Time                // the last time
+
+	scratch []election.Candidate
+
+	facts map[string]electorate // by advertisements; computed when needed, forgotten when configuration, nodes or members change
 	dirty map[netip.Addr]struct{}
+	lost  []netip.Addr // that no Service holds any more
 }
 
 func newPlanner(self string) *planner {
@@ -61,7 +78,13 @@ func newPlanner(self string) *planner {
 		services:  map[types.NamespacedName]contribution{},
 		holders:   map[netip.Addr][]types.NamespacedName{},
 		decisions: map[netip.Addr]Decision{},
-		facts:     map[string][]fact{},
+		claims:    map[netip.Addr]election.Claim{},
+		spread:    election.NewSpread(),
+		vacancies: map[netip.Addr]vacancy{},
+		disputes:  map[netip.Addr]dispute{},
+		strangers: map[netip.Addr]time.Time{},
+		contested: map[netip.Addr]struct{}{},
+		facts:     map[string]electorate{},
 		dirty:     map[netip.Addr]struct{}{},
 	}
 }
@@ -89,6 +112,15 @@ func (p *planner) setMembers(members []gossip.Member) {
 	}
 	p.members = next
 	p.everything()
+}
+
+// setJoined tells whether this node knows what its peers know. While it does not it claims nothing and begins to
+// announce nothing; what it announces it goes on with.
+func (p *planner) setJoined(joined bool) {
+	if joined && !p.joined {
+		p.everything()
+	}
+	p.joined = joined
 }
 
 // everything marks all addresses.
@@ -124,55 +156,131 @@ func (p *planner) setService(key types.NamespacedName, c contribution) {
 	}
 }
 
+// Plan is what is new since the last one.
+type plan struct {
+	changes []change
+	claims  []gossip.Claim // that this node makes
+	forget  []netip.Addr   // addresses whose claims are of no use any more
+	wake    time.Time      // when to plan again though nothing happened; zero for never
+}
+
 // change is how a Decision differs from the one before. An address that is new or gone has a zero Decision on that
 // side, but for its Addr.
-type change struct{ old, new Decision }
+type change struct {
+	old, new Decision
+	// taken: this node has just claimed the address, from the node that had claimed it before, for this reason.
+	taken election.Reason
+	from  string
+	since time.Time // when it was found that the address needs a new owner
+}
 
-// plan brings the Plan up to date and returns what changed, by address.
-func (p *planner) plan() []change {
-	var changes []change
-	for addr := range p.dirty {
-		old, was := p.decisions[addr]
-		if !was {
-			old = Decision{Addr: addr}
-		}
-		next := p.decide(addr)
-		if len(next.Services) > 0 {
-			p.decisions[addr] = next
-		} else {
-			delete(p.decisions, addr)
-		}
-		if !old.equal(next) {
-			changes = append(changes, change{old, next})
+// plan brings the Plan up to date. Between two calls the clock only goes forward.
+func (p *planner) plan(now time.Time) plan {
+	var out plan
+	p.expire(now)
+	addrs := slices.SortedFunc(maps.Keys(p.dirty), netip.Addr.Compare)
+	for _, addr := range addrs {
+		p.judge(addr, now)
+	}
+	for _, addr := range p.spread.Share() {
+		if _, already := p.dirty[addr]; !already {
+			addrs = append(addrs, addr)
 		}
 	}
 	clear(p.dirty)
-	slices.SortFunc(changes, func(x, y change) int { return x.new.Addr.Compare(y.new.Addr) })
-	return changes
+	for _, addr := range addrs {
+		p.settle(addr, now, &out)
+	}
+	slices.SortFunc(out.changes, func(x, y change) int { return x.new.Addr.Compare(y.new.Addr) })
+	out.forget = p.forgotten(now)
+	out.wake = p.wake()
+	return out
 }
 
-// decide holds the election of one address.
-func (p *planner) decide(addr netip.Addr) Decision {
-	d := Decision{Addr: addr, Services: slices.Clone(p.holders[addr])}
-	if len(d.Services) == 0 {
-		return d
+// judge finds out whether an address needs a new owner.
+func (p *planner) judge(addr netip.Addr, now time.Time) {
+	if len(p.holders[addr]) == 0 {
+		p.spread.Delete(addr)
+		delete(p.vacancies, addr)
+		return
 	}
-	facts := p.factsOf(addr, d.Services)
-	candidates := make([]election.Candidate, len(facts))
-	for i, f := range facts {
-		candidates[i] = f.candidate
-		candidates[i].Reachable = slices.ContainsFunc(f.interfaces, func(i layer2.Interface) bool { return f.scope.Includes(i, addr) })
-		candidates[i].Endpoint = slices.ContainsFunc(d.Services, func(k types.NamespacedName) bool { return p.services[k].servedBy(f.candidate.Node) })
+	r := p.result(addr, p.candidates(addr), now)
+	p.spread.Set(addr, r)
+	v, vacant := p.vacancies[addr]
+	switch {
+	case !r.Open():
+		delete(p.vacancies, addr)
+	case !vacant:
+		p.vacancies[addr] = vacancy{since: now, why: r.Why}
+	default:
+		v.why = r.Why
+		p.vacancies[addr] = v
 	}
-	d.Owner, _ = election.Owner(addr, candidates)
+}
+
+// result judges an address by the claim that counts for it.
+func (p *planner) result(addr netip.Addr, candidates []election.Candidate, now time.Time) election.Result {
+	claim := p.claims[addr]
+	r := election.Judge(candidates, claim.Node, p.electorate(addr).rebalance)
+	if d, ok := p.disputes[addr]; ok && d.concedes(claim.Node, r.Why, now) {
+		r.Owner, r.Why = claim.Node, election.Fit
+	}
+	return r
+}
+
+// settle makes the Decision on an address, and this node's claim when it is the heir.
+func (p *planner) settle(addr netip.Addr, now time.Time, out *plan) {
+	old, was := p.decisions[addr]
+	if !was {
+		old = Decision{Addr: addr}
+	}
+	c := change{old: old}
+	if len(p.holders[addr]) == 0 {
+		c.new = Decision{Addr: addr}
+		delete(p.decisions, addr)
+		delete(p.disputes, addr)
+		delete(p.claims, addr)
+		p.lost = append(p.lost, addr)
+	} else {
+		delete(p.strangers, addr)
+		candidates := p.candidates(addr)
+		r := p.result(addr, candidates, now)
+		heir := ""
+		if r.Open() {
+			heir = p.heir(addr, r, candidates, now)
+		}
+		if p.joined && (heir == p.self || p.reclaims(addr, candidates)) {
+			c.from, c.since = p.claims[addr].Node, p.vacancies[addr].since
+			c.taken = r.Why
+			out.claims = append(out.claims, p.claim(addr, r.Why, now))
+			r = p.result(addr, candidates, now)
+			p.spread.Set(addr, r)
+			heir = ""
+		}
+		c.new = p.decide(addr, candidates, r.Owner, heir)
+		if !p.joined && c.new.Owner == p.self && old.Owner != p.self {
+			p.dirty[addr] = struct{}{} // once it has joined
+			c.new = old
+		}
+		p.decisions[addr] = c.new
+	}
+	delete(p.contested, addr)
+	if !old.equal(c.new) {
+		out.changes = append(out.changes, c)
+	}
+}
+
+// decide makes the Decision on an address that owner has.
+func (p *planner) decide(addr netip.Addr, candidates []election.Candidate, owner, heir string) Decision {
+	d := Decision{Addr: addr, Services: slices.Clone(p.holders[addr]), Owner: owner, Heir: heir, Reason: election.NotAlive}
+	facts := p.electorate(addr).facts
 	var absent []layer2.Absent
-	if standIn, ok := election.StandIn(addr, candidates); ok {
-		if absent = absentInterfaces(facts, d.Owner, addr); len(absent) > 0 {
+	if standIn, ok := election.StandIn(addr, candidates, owner); ok {
+		if absent = absentInterfaces(facts, owner, addr); len(absent) > 0 {
 			d.StandIn = standIn
 		}
 	}
-	d.Reason = election.NotAlive
-	for i, v := range election.Explain(addr, candidates) {
+	for i, v := range election.Explain(candidates, owner) {
 		if v.Node != p.self {
 			continue
 		}
@@ -186,40 +294,6 @@ func (p *planner) decide(addr netip.Addr) Decision {
 		}
 	}
 	return d
-}
-
-// absentInterfaces returns the interfaces on which a node announces an address, for a stand-in.
-func absentInterfaces(facts []fact, node string, addr netip.Addr) (out []layer2.Absent) {
-	for _, f := range facts {
-		if f.candidate.Node != node {
-			continue
-		}
-		for _, i := range f.interfaces {
-			if i.MAC != nil && f.scope.Includes(i, addr) {
-				out = append(out, layer2.Absent{Name: i.Name, MAC: i.MAC})
-			}
-		}
-	}
-	return out
-}
-
-// poolOf returns the name of the pool that an address is of. One that lies outside of all pools is of the pool that
-// was noted when it was given, as long as that exists: pools that shrink keep their holders. No pool is "".
-func (p *planner) poolOf(addr netip.Addr) string {
-	if pool, ok := p.config.PoolOf(addr); ok {
-		return pool.Name
-	}
-	for _, key := range p.holders[addr] {
-		for _, h := range p.services[key].held {
-			if h.Addr != addr {
-				continue
-			}
-			if p.config.HasPool(h.Pool) {
-				return h.Pool
-			}
-		}
-	}
-	return ""
 }
 
 // interfaces returns the interfaces that advertisements name, sorted.

@@ -72,7 +72,7 @@ func holds(c contribution, addrs ...string) contribution {
 	return c
 }
 
-// The steps happen in order to one planner, which is that of node n1.
+// The steps happen in order to the planners of n1 and n2. What n1 makes of them is looked at.
 func TestTheLifeOfAPlan(t *testing.T) {
 	lan := []*v1beta1.IPAddressPool{pool("lan", "192.0.2.100-192.0.2.199", "2001:db8::100/120")}
 	all := advertisement("all", v1beta1.L2AdvertisementSpec{})
@@ -84,7 +84,7 @@ func TestTheLifeOfAPlan(t *testing.T) {
 	draining := alive("n1", eth0)
 	draining.Health.Draining = true
 
-	p := newPlanner("n1")
+	p := newSpeakers("n1", "n2")
 	for _, step := range []struct {
 		name   string
 		do     func()
@@ -94,73 +94,74 @@ func TestTheLifeOfAPlan(t *testing.T) {
 		scope  string // interfaces named, or "subnet"
 	}{
 		{"a Service without configuration has no owner", func() {
-			p.setNodes(nodeFacts(n1))
-			p.setMembers([]gossip.Member{alive("n1", eth0)})
-			p.setService(key("shop"), cluster("192.0.2.100", "2001:db8::101"))
+			p.nodes(nodeFacts(n1))
+			p.members(alive("n1", eth0))
+			p.service("shop", cluster("192.0.2.100", "2001:db8::101"))
 		}, "192.0.2.100", "", election.NotSelected, ""},
-		{"a pool alone is announced by nobody", func() { p.setConfig(mustConfig(t, lan)) }, "192.0.2.100", "", election.NotSelected, ""},
-		{"an advertisement announces it", func() { p.setConfig(mustConfig(t, lan, all)) }, "192.0.2.100", "n1", election.Fit, "subnet"},
+		{"a pool alone is announced by nobody", func() { p.config(mustConfig(t, lan)) }, "192.0.2.100", "", election.NotSelected, ""},
+		{"an advertisement announces it", func() { p.config(mustConfig(t, lan, all)) }, "192.0.2.100", "n1", election.Fit, "subnet"},
 		{"and the IPv6 address too", func() {}, "2001:db8::101", "n1", election.Fit, "subnet"},
 		{"without a working ARP socket IPv4 goes", func() {
 			noARP := eth0
 			noARP.ARP = false
-			p.setMembers([]gossip.Member{alive("n1", noARP)})
+			p.members(alive("n1", noARP))
 		}, "192.0.2.100", "", election.NoInterface, ""},
 		{"and IPv6 stays", func() {}, "2001:db8::101", "n1", election.Fit, "subnet"},
 		{"an interface of another subnet does not do", func() {
-			p.setMembers([]gossip.Member{alive("n1", on("eth0", "198.51.100.0/24"))})
+			p.members(alive("n1", on("eth0", "198.51.100.0/24")))
 		}, "192.0.2.100", "", election.NoInterface, ""},
 		{"unless the advertisement names it", func() {
-			p.setConfig(mustConfig(t, lan, advertisement("eth0", v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth0"}})))
+			p.config(mustConfig(t, lan, advertisement("eth0", v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth0"}})))
 		}, "192.0.2.100", "n1", election.Fit, "eth0"},
 		{"an advertisement for other nodes does not select this one", func() {
-			p.setMembers([]gossip.Member{alive("n1", eth0)})
-			p.setConfig(mustConfig(t, lan, advertisement("others", v1beta1.L2AdvertisementSpec{
+			p.members(alive("n1", eth0))
+			p.config(mustConfig(t, lan, advertisement("others", v1beta1.L2AdvertisementSpec{
 				NodeSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{corev1.LabelHostname: "n2"}}}})))
 		}, "192.0.2.100", "", election.NotSelected, ""},
 		{"an excluded node announces nothing", func() {
-			p.setConfig(mustConfig(t, lan, all))
-			p.setNodes(nodeFacts(excluded))
+			p.config(mustConfig(t, lan, all))
+			p.nodes(nodeFacts(excluded))
 		}, "192.0.2.100", "", election.ExcludedByLabel, ""},
-		{"a node that is not Ready does, while it is alone", func() { p.setNodes(nodeFacts(lost)) }, "192.0.2.100", "n1", election.Fit, "subnet"},
+		{"a node that is not Ready does, while it is alone", func() { p.nodes(nodeFacts(lost)) }, "192.0.2.100", "n1", election.Fit, "subnet"},
 		{"and yields to one that is", func() {
-			p.setNodes(nodeFacts(lost, n2))
-			p.setMembers([]gossip.Member{alive("n1", eth0), alive("n2", eth0)})
+			p.nodes(nodeFacts(lost, n2))
+			p.members(alive("n1", eth0), alive("n2", eth0))
 		}, "192.0.2.100", "n2", election.NotReady, ""},
 		{"a draining one yields too", func() {
-			p.setNodes(nodeFacts(n1, n2))
-			p.setMembers([]gossip.Member{draining, alive("n2", eth0)})
+			p.nodes(nodeFacts(n1, n2))
+			p.members(draining, alive("n2", eth0))
 		}, "192.0.2.100", "n2", election.Draining, ""},
-		{"the dead are replaced", func() { p.setMembers([]gossip.Member{alive("n1", eth0)}) }, "192.0.2.100", "n1", election.Fit, "subnet"},
+		{"who drains no more is given nothing back", func() { p.members(alive("n1", eth0), alive("n2", eth0)) }, "192.0.2.100", "n2", election.Claimed, ""},
+		{"the dead are replaced", func() { p.members(alive("n1", eth0)) }, "192.0.2.100", "n1", election.Fit, "subnet"},
 		{"a member whose Node is gone is not chosen", func() {
-			p.setNodes(nodeFacts(n1))
-			p.setMembers([]gossip.Member{draining, alive("n2", eth0)})
+			p.nodes(nodeFacts(n1))
+			p.members(draining, alive("n2", eth0))
 		}, "192.0.2.100", "n1", election.Fit, "subnet"},
 		{"without an endpoint nobody announces", func() {
-			p.setNodes(nodeFacts(n1, n2))
-			p.setMembers([]gossip.Member{alive("n1", eth0), alive("n2", eth0)})
-			p.setService(key("shop"), holds(contribution{}, "192.0.2.100"))
+			p.nodes(nodeFacts(n1, n2))
+			p.members(alive("n1", eth0), alive("n2", eth0))
+			p.service("shop", holds(contribution{}, "192.0.2.100"))
 		}, "192.0.2.100", "", election.NoEndpoint, ""},
 		{"the address that it gave back is nobody's", func() {}, "2001:db8::101", "", "", ""},
-		{"policy Local goes where the endpoint is", func() { p.setService(key("shop"), local("n2", "192.0.2.100")) }, "192.0.2.100", "n2", election.NoEndpoint, ""},
-		{"an address that is shared follows who can be served: both", func() { p.setService(key("mail"), local("n1", "192.0.2.100")) },
-			"192.0.2.100", ownerOf("192.0.2.100", "n1", "n2"), whatever, whatever},
-		{"or the one that is left", func() { p.setService(key("shop"), contribution{}) }, "192.0.2.100", "n1", election.Fit, "subnet"},
+		{"policy Local goes where the endpoint is", func() { p.service("shop", local("n2", "192.0.2.100")) }, "192.0.2.100", "n2", election.NoEndpoint, ""},
+		{"an address that is shared is served by the endpoints of all who share it", func() { p.service("mail", local("n1", "192.0.2.100")) },
+			"192.0.2.100", "n2", election.Claimed, ""},
+		{"and follows those that are left", func() { p.service("shop", contribution{}) }, "192.0.2.100", "n1", election.Fit, "subnet"},
 		{"a pool that shrinks keeps its holders", func() {
-			p.setConfig(mustConfig(t, []*v1beta1.IPAddressPool{pool("lan", "192.0.2.150-192.0.2.199")}, all))
+			p.config(mustConfig(t, []*v1beta1.IPAddressPool{pool("lan", "192.0.2.150-192.0.2.199")}, all))
 		}, "192.0.2.100", "n1", election.Fit, "subnet"},
 		{"so does one that an edit puts out of force", func() {
 			c, _ := config.New(config.Resources{Pools: []*v1beta1.IPAddressPool{pool("lan", "192.0.2.1")}, L2Advertisements: []*v1beta1.L2Advertisement{all}})
-			p.setConfig(c)
+			p.config(c)
 		}, "192.0.2.100", "n1", election.Fit, "subnet"},
 		{"a pool that is gone does not", func() {
-			p.setConfig(mustConfig(t, []*v1beta1.IPAddressPool{pool("other", "192.0.2.150-192.0.2.199")}, all))
+			p.config(mustConfig(t, []*v1beta1.IPAddressPool{pool("other", "192.0.2.150-192.0.2.199")}, all))
 		}, "192.0.2.100", "", election.NotSelected, ""},
-		{"a Service that is gone leaves nothing", func() { p.setService(key("mail"), contribution{}) }, "192.0.2.100", "", "", ""},
+		{"a Service that is gone leaves nothing", func() { p.service("mail", contribution{}) }, "192.0.2.100", "", "", ""},
 	} {
 		step.do()
-		p.plan()
-		d := p.decisions[netip.MustParseAddr(step.addr)]
+		p.agree(t)
+		d := p.decision("n1", step.addr)
 		scope := ""
 		switch {
 		case d.Scope.BySubnet:
@@ -168,12 +169,14 @@ func TestTheLifeOfAPlan(t *testing.T) {
 		case len(d.Scope.Interfaces) == 1:
 			scope = d.Scope.Interfaces[0]
 		}
-		if d.Owner != step.owner || step.reason != whatever && d.Reason != step.reason || step.scope != whatever && scope != step.scope {
+		if d.Owner != step.owner || d.Reason != step.reason || scope != step.scope {
 			t.Fatalf("%s: %s has owner %q, reason %q, scope %q; want %q, %q, %q", step.name, step.addr, d.Owner, d.Reason, scope, step.owner, step.reason, step.scope)
 		}
 	}
-	if len(p.services)+len(p.holders)+len(p.decisions)+len(p.dirty) != 0 {
-		t.Errorf("something is left: %v %v %v %v", p.services, p.holders, p.decisions, p.dirty)
+	for _, p := range p.planners {
+		if len(p.services)+len(p.holders)+len(p.decisions)+len(p.dirty)+len(p.claims)+len(p.vacancies)+len(p.disputes)+len(p.strangers)+len(p.contested)+len(p.lost) != 0 {
+			t.Errorf("something is left: %+v", p)
+		}
 	}
 }
 
@@ -194,6 +197,7 @@ func TestAdvertisementsSelectServices(t *testing.T) {
 		return c
 	}
 	p := newPlanner("n1")
+	p.setJoined(true)
 	p.setNodes(nodeFacts(readyNode("n1")))
 	p.setMembers(member)
 	for _, step := range []struct {
@@ -212,7 +216,7 @@ func TestAdvertisementsSelectServices(t *testing.T) {
 		{"the other's advertisement goes", func() { p.setConfig(mustConfig(t, lan, advertise("gold", "gold", "eth0"))) }, election.NotSelected, nil},
 	} {
 		step.do()
-		p.plan()
+		p.plan(epoch)
 		if d := p.decisions[addr]; d.Reason != step.reason || !slices.Equal(d.Scope.Interfaces, step.interfaces) || d.Scope.BySubnet {
 			t.Fatalf("%s: reason %q, scope %+v; want %q on %v", step.name, d.Reason, d.Scope, step.reason, step.interfaces)
 		}
@@ -237,28 +241,16 @@ func TestThePreferredNodeIsAsked(t *testing.T) {
 		p.setService(key(a.String()), cluster(a.String()))
 		a = a.Next()
 	}
-	for _, c := range p.plan() {
-		if c.new.Owner != "n2" || c.new.Reason != election.LessPreferred {
-			t.Errorf("%s is owned by %q, and n1 is %q", c.new.Addr, c.new.Owner, c.new.Reason)
+	for _, c := range p.plan(epoch).changes {
+		if c.new.Heir != "n2" {
+			t.Errorf("%s is to be claimed by %q", c.new.Addr, c.new.Heir)
 		}
 	}
 }
 
-// whatever is what a step does not look at, because it follows from rank.
-const whatever = "?"
-
-// ownerOf is who wins an election among equals.
-func ownerOf(addr string, nodes ...string) string {
-	var cs []election.Candidate
-	for _, n := range nodes {
-		cs = append(cs, election.Candidate{Node: n, Alive: true, Selected: true, Reachable: true, Endpoint: true})
-	}
-	owner, _ := election.Owner(netip.MustParseAddr(addr), cs)
-	return owner
-}
-
 func TestAChangeOfOneServiceTouchesItsAddressesOnly(t *testing.T) {
 	p := newPlanner("n1")
+	p.setJoined(true)
 	p.setConfig(mustConfig(t, []*v1beta1.IPAddressPool{pool("lan", "192.0.2.0/24")}, advertisement("all", v1beta1.L2AdvertisementSpec{})))
 	p.setNodes(nodeFacts(readyNode("n1")))
 	p.setMembers([]gossip.Member{alive("n1", on("eth0", "192.0.2.0/24"))})
@@ -267,7 +259,7 @@ func TestAChangeOfOneServiceTouchesItsAddressesOnly(t *testing.T) {
 		p.setService(key(a.String()), cluster(a.String()))
 		a = a.Next()
 	}
-	if n := len(p.plan()); n != 200 {
+	if n := len(p.plan(epoch).changes); n != 200 {
 		t.Fatalf("%d changes, want 200", n)
 	}
 	p.setService(key("192.0.2.7"), holds(contribution{}, "192.0.2.7"))
@@ -275,17 +267,18 @@ func TestAChangeOfOneServiceTouchesItsAddressesOnly(t *testing.T) {
 	if len(p.dirty) != 1 {
 		t.Errorf("%d addresses are looked at again, want 1", len(p.dirty))
 	}
-	if got := p.plan(); len(got) != 1 || got[0].old.Owner != "n1" || got[0].new.Owner != "" {
+	if got := p.plan(epoch).changes; len(got) != 1 || got[0].old.Owner != "n1" || got[0].new.Owner != "" {
 		t.Errorf("changes: %+v", got)
 	}
 	p.setNodes(nodeFacts(readyNode("n1")))
 	p.setMembers([]gossip.Member{alive("n1", on("eth0", "192.0.2.0/24"))})
-	if got := p.plan(); len(got) != 0 {
+	if got := p.plan(epoch).changes; len(got) != 0 {
 		t.Errorf("news that is none made changes: %+v", got)
 	}
 }
 
-// Whatever happens in whatever order, the Plan is that of a planner that starts with the last state.
+// Whatever happens in whatever order, the Plan is that of a planner that starts with the last state and the claims. Time
+// stands still, so that nothing is in dispute and no heir is passed over.
 func TestThePlanIsAFunctionOfTheLastState(t *testing.T) {
 	pools := []*v1beta1.IPAddressPool{pool("lan", "192.0.2.0/25"), pool("wan", "198.51.100.0/24")}
 	configs := []*config.Config{
@@ -304,7 +297,14 @@ func TestThePlanIsAFunctionOfTheLastState(t *testing.T) {
 		var members []gossip.Member
 		services := map[types.NamespacedName]contribution{}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
-			switch rapid.IntRange(0, 5).Draw(t, "kind") {
+			switch rapid.IntRange(0, 7).Draw(t, "kind") {
+			case 6:
+				p.setClaims([]gossip.Claim{{
+					Addr: netip.MustParseAddr(rapid.SampledFrom(addrs).Draw(t, "addr")), Node: rapid.SampledFrom(names[1:]).Draw(t, "by"),
+					Epoch: rapid.Uint64Range(1, 9).Draw(t, "epoch"),
+				}}, epoch)
+			case 7:
+				p.setJoined(rapid.Bool().Draw(t, "joined"))
 			case 0:
 				c = rapid.SampledFrom(configs).Draw(t, "config")
 				p.setConfig(c)
@@ -338,12 +338,17 @@ func TestThePlanIsAFunctionOfTheLastState(t *testing.T) {
 				p.setService(k, con)
 			}
 			if rapid.Bool().Draw(t, "plan now") {
-				p.plan()
+				p.plan(epoch)
 			}
 		}
-		p.plan()
+		p.setJoined(true)
+		p.plan(epoch)
+		clear(p.disputes)
+		p.everything()
+		p.plan(epoch)
 
 		fresh := newPlanner("n1")
+		fresh.setJoined(true)
 		if c != nil {
 			fresh.setConfig(c)
 		}
@@ -352,7 +357,10 @@ func TestThePlanIsAFunctionOfTheLastState(t *testing.T) {
 		for _, k := range slices.SortedFunc(maps.Keys(services), compareKeys) {
 			fresh.setService(k, services[k])
 		}
-		fresh.plan()
+		for addr, c := range p.claims {
+			fresh.setClaims([]gossip.Claim{{Addr: addr, Node: c.Node, Epoch: c.Epoch}}, epoch)
+		}
+		fresh.plan(epoch)
 		if !maps.EqualFunc(p.decisions, fresh.decisions, Decision.equal) {
 			t.Fatalf("the Plan is\n%+v, and from scratch\n%+v", p.decisions, fresh.decisions)
 		}

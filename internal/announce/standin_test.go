@@ -1,7 +1,7 @@
 package announce
 
 import (
-	"fmt"
+	"maps"
 	"net/netip"
 	"testing"
 
@@ -18,19 +18,19 @@ import (
 func TestWhoAnswersWhileTheOwnerIsAway(t *testing.T) {
 	pools := []*v1beta1.IPAddressPool{pool("lan", "192.0.2.100-192.0.2.199")}
 	all := advertisement("all", v1beta1.L2AdvertisementSpec{})
-	addr := netip.MustParseAddr("192.0.2.100")
+	const addr = "192.0.2.100"
 	eth0, eth1 := on("eth0", "192.0.2.0/24"), on("eth1", "192.0.2.0/24")
 	other := on("eth2", "198.51.100.0/24")
 	away := func(m gossip.Member) gossip.Member { m.Away = true; return m }
 	draining := func(m gossip.Member) gossip.Member { m.Health.Draining = true; return m }
 	n1, n2, n3 := alive("n1", eth0), alive("n2", eth0), alive("n3", eth0)
 
-	planners := map[string]*planner{"n1": newPlanner("n1"), "n2": newPlanner("n2")}
-	for _, p := range planners {
-		p.setConfig(mustConfig(t, pools, all))
-		p.setNodes(nodeFacts(readyNode("n1"), readyNode("n2"), readyNode("n3")))
-		p.setService(key("shop"), local("n3", "192.0.2.100"))
-	}
+	s := newSpeakers("n1", "n2", "n3")
+	s.config(mustConfig(t, pools, all))
+	s.nodes(nodeFacts(readyNode("n1"), readyNode("n2"), readyNode("n3")))
+	s.service("shop", local("n3", "192.0.2.100"))
+	s.members(n1, n2, n3)
+	s.agree(t)
 	for _, step := range []struct {
 		name    string
 		members []gossip.Member
@@ -47,10 +47,11 @@ func TestWhoAnswersWhileTheOwnerIsAway(t *testing.T) {
 		{"nobody, when its MAC is not known", []gossip.Member{n1, n2, away(alive("n3", gossip.Interface{Name: "eth0", ARP: true, Subnets: eth0.Subnets}))}, "", ""},
 		{"nobody, when it is back", []gossip.Member{n1, draining(n2), n3}, "", ""},
 	} {
-		for self, p := range planners {
-			p.setMembers(step.members)
-			p.plan()
-			d := p.decisions[addr]
+		s.members(step.members...)
+		s.agree(t)
+		for _, self := range []string{"n1", "n2"} {
+			s.planners[self].plan(s.now)
+			d := s.decision(self, addr)
 			if d.Owner != "n3" || d.StandIn != step.standIn {
 				t.Fatalf("%s: to %s %q stands in for %q; want %q for n3", step.name, self, d.StandIn, d.Owner, step.standIn)
 			}
@@ -73,10 +74,10 @@ func TestWhoAnswersWhileTheOwnerIsAway(t *testing.T) {
 			}
 		}
 	}
-	for _, p := range planners {
-		p.setMembers([]gossip.Member{n1, draining(n2)})
-		p.plan()
-		if d := p.decisions[addr]; d.Owner != "" || d.StandIn != "" || len(d.Scope.Absent) != 0 {
+	s.members(n1, draining(n2))
+	s.agree(t)
+	for _, self := range []string{"n1", "n2"} {
+		if d := s.decision(self, addr); d.Owner != "" || d.StandIn != "" || len(d.Scope.Absent) != 0 {
 			t.Errorf("when it is gone: %+v", d)
 		}
 	}
@@ -84,40 +85,43 @@ func TestWhoAnswersWhileTheOwnerIsAway(t *testing.T) {
 
 // An address that several nodes could own stays with the one that is away, and moves when that is gone.
 func TestAnAbsenceMovesNothing(t *testing.T) {
-	p := newPlanner("n1")
-	p.setConfig(mustConfig(t, []*v1beta1.IPAddressPool{pool("lan", "192.0.2.0/24")}, advertisement("all", v1beta1.L2AdvertisementSpec{})))
-	var nodes []*corev1.Node
-	var members []gossip.Member
-	for i := range 3 {
-		n := fmt.Sprintf("n%d", i+1)
-		nodes = append(nodes, readyNode(n))
-		members = append(members, alive(n, on("eth0", "192.0.2.0/24")))
-	}
-	p.setNodes(nodeFacts(nodes...))
-	p.setMembers(members)
+	s := newSpeakers("n1", "n2", "n3")
+	s.config(mustConfig(t, []*v1beta1.IPAddressPool{pool("lan", "192.0.2.0/24")}, advertisement("all", v1beta1.L2AdvertisementSpec{})))
+	s.nodes(nodeFacts(readyNode("n1"), readyNode("n2"), readyNode("n3")))
+	n1, n2, n3 := alive("n1", on("eth0", "192.0.2.0/24")), alive("n2", on("eth0", "192.0.2.0/24")), alive("n3", on("eth0", "192.0.2.0/24"))
+	s.members(n1, n2, n3)
 	a := netip.MustParseAddr("192.0.2.1")
 	for range 50 {
-		p.setService(key(a.String()), cluster(a.String()))
+		s.service(a.String(), cluster(a.String()))
 		a = a.Next()
 	}
-	p.plan()
-	members[1].Away = true
-	p.setMembers(members)
+	s.agree(t)
+	before := s.owners(t)
+	if before["n2"] < 10 {
+		t.Fatalf("n2 owns %d of the addresses", before["n2"])
+	}
+	away := n2
+	away.Away = true
+	s.members(n1, away, n3)
 	stoodIn := 0
-	for _, c := range p.plan() {
+	for _, c := range s.agree(t)["n1"] {
 		if c.new.Owner != c.old.Owner || c.new.Owner != "n2" || c.new.StandIn == "" || c.new.StandIn == "n2" {
 			t.Errorf("when n2 went away %+v became %+v", c.old, c.new)
 		}
 		stoodIn++
 	}
-	if stoodIn == 0 {
-		t.Fatal("n2 owned nothing")
+	if stoodIn != before["n2"] {
+		t.Errorf("%d of %d addresses are stood in for", stoodIn, before["n2"])
 	}
-	p.setMembers([]gossip.Member{members[0], members[2]})
-	for _, c := range p.plan() {
-		if c.new.Owner != c.old.StandIn || c.new.StandIn != "" {
-			t.Errorf("when n2 was gone %+v became %+v: who stood in takes over", c.old, c.new)
-		}
+	s.members(n1, n2, n3)
+	s.agree(t)
+	if after := s.owners(t); !maps.Equal(before, after) {
+		t.Errorf("when n2 is back the owners are %v, before %v", after, before)
+	}
+	s.members(n1, n3)
+	s.agree(t)
+	if after := s.owners(t); after["n1"]+after["n3"] != 50 || after["n1"] < before["n1"] || after["n3"] < before["n3"] {
+		t.Errorf("when n2 is gone the owners are %v, before %v", after, before)
 	}
 }
 
@@ -130,7 +134,7 @@ func TestAMemberThatIsAwayAndHasNoNodeOwnsNothing(t *testing.T) {
 	gone.Away = true
 	p.setMembers([]gossip.Member{alive("n1", on("eth0", "192.0.2.0/24")), gone})
 	p.setService(key("shop"), cluster("192.0.2.100"))
-	p.plan()
+	p.plan(epoch)
 	if d := p.decisions[netip.MustParseAddr("192.0.2.100")]; d.Owner != "" || d.StandIn != "" {
 		t.Errorf("%+v", d)
 	}

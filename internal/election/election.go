@@ -1,158 +1,116 @@
 // Package election decides which node should own an address. Every speaker asks it the same question about the same
-// facts and so comes to the same answer, without a leader and without a message: the answer is a pure function of
-// the address and of what is known of each node.
+// facts and so comes to the same answer, without a leader: the answer is a pure function of what is known of each node
+// and of who claims the address already.
 //
-// It owns the rule of who may own an address (see [Candidate.Unfit]) and the order among those who may (see
-// [Owner]). It must never read a clock, a cache or the network: whoever calls it gathers the facts.
+// It owns the rule of who may own an address (see [Candidate.Unfit]), which of two claims counts (see [Claim.Beats]), who
+// keeps an address (see [Judge]) and who is next (see [Spread] and [Order]). It must never read a clock, a cache or the
+// network: whoever calls it gathers the facts.
 package election
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 )
 
-// Candidate is what is known of one node in its relation to one address. The zero value is a node that may own
-// nothing, so that a fact nobody has gathered counts against the node.
-type Candidate struct {
-	Node string
-
-	// Alive: the node's speaker is a member of the gossip ring.
-	Alive bool
-	// Selected: an advertisement selects both this node and the pool of the address.
-	Selected bool
-	// Reachable: the node has an interface, up and able to answer, on which that advertisement announces the address.
-	Reachable bool
-	// Endpoint: traffic that arrives at this node can be served under the Service's external traffic policy.
-	Endpoint bool
-
-	// Excluded: the node carries the label that keeps external load balancers away.
-	Excluded bool
-	// NetworkUnavailable: the node's network is reported as not set up.
-	NetworkUnavailable bool
-
-	// Weight is how much the advertisements prefer the node.
-	Weight int
-
-	// NotReady: the node's kubelet is not reporting it Ready.
-	NotReady bool
-	// Draining: the node's speaker asked to be relieved of its addresses.
-	Draining bool
-	// Away: the node's speaker is being restarted and may not answer. It costs the node nothing in the election, since
-	// its service path goes on and knows the connections; who answers in its place is told by [StandIn].
-	Away bool
+// Result is what becomes of one address.
+type Result struct {
+	// Owner is the claimant while it is fit, also when another node is to take over: it goes on until that one claims.
+	Owner string
+	// Why is why the claimant is to be replaced, Fit when it stays.
+	Why Reason
+	// Heirs are those of whom one is to claim the address when it needs a new owner: of the fit nodes that are there the
+	// ones of the best standing and, among these, of the greatest weight; by name. Nil when there are none.
+	Heirs []string
 }
 
-// Reason names why a candidate does not own an address. It is part of what users see and stays the same between
-// versions.
-type Reason string
+// Open tells whether somebody should claim the address.
+func (r Result) Open() bool { return r.Why != Fit && len(r.Heirs) > 0 }
 
-const (
-	// Fit is the reason of nobody: the candidate may own the address.
-	Fit Reason = ""
-
-	// Reasons that keep a node from owning the address at all.
-
-	NotAlive           Reason = "NotAlive"           // its speaker is not a member of the gossip ring
-	NotSelected        Reason = "NotSelected"        // no advertisement selects the node for the address's pool
-	ExcludedByLabel    Reason = "ExcludedByLabel"    // node.kubernetes.io/exclude-from-external-load-balancers
-	NetworkUnavailable Reason = "NetworkUnavailable" // the node's condition of that name is true
-	NoInterface        Reason = "NoInterface"        // no usable interface in the address's subnet, or none of those named
-	NoEndpoint         Reason = "NoEndpoint"         // nothing that could serve the traffic is reachable from the node
-
-	// Reasons why a node that could own the address does not.
-
-	NotReady      Reason = "NotReady"      // the node is not Ready and a better one is there
-	Draining      Reason = "Draining"      // the node is giving its addresses away and a better one is there
-	LessPreferred Reason = "LessPreferred" // advertisements prefer another node of the same standing
-	Outranked     Reason = "Outranked"     // another node of the same standing and preference has the higher rendezvous rank
-)
-
-// Unfit returns the first reason that keeps the candidate from owning the address, or Fit. NotReady and draining
-// nodes are fit: they still forward traffic, and are chosen when no better node is left.
-func (c Candidate) Unfit() Reason {
-	switch {
-	case !c.Alive:
-		return NotAlive
-	case !c.Selected:
-		return NotSelected
-	case c.Excluded:
-		return ExcludedByLabel
-	case c.NetworkUnavailable:
-		return NetworkUnavailable
-	case !c.Reachable:
-		return NoInterface
-	case !c.Endpoint:
-		return NoEndpoint
-	}
-	return Fit
-}
-
-// standing orders fit candidates into classes, of which the lowest that is not empty owns everything. A draining
-// node stands behind one that is not Ready: the first is about to go, the second may only have lost its kubelet.
-func (c Candidate) standing() int {
-	switch {
-	case c.Draining && c.NotReady:
-		return 3
-	case c.Draining:
-		return 2
-	case c.NotReady:
-		return 1
-	}
-	return 0
-}
-
-// Owner returns the node that should own addr, and false when none of the candidates may. Among the fit candidates
-// of the best standing and, among those, of the greatest weight it is the one with the highest rendezvous rank, so that
-// a node that comes or goes moves only the addresses that it gains or had. The order of the candidates does not matter.
-func Owner(addr netip.Addr, candidates []Candidate) (node string, ok bool) {
-	best := -1
-	var bestRank uint64
-	for i, c := range candidates {
-		if c.Unfit() != Fit {
+// Judge tells who owns an address that claimant claims, or nobody when that is empty, and who could be next. The
+// claimant stays while it is fit and nobody is of a better standing: neither a node that returns nor, without
+// rebalance, one that is preferred takes the address from it. The order of the candidates does not matter.
+func Judge(candidates []Candidate, claimant string, rebalance bool) Result {
+	var best *Candidate
+	var holder *Candidate
+	var heirs []string
+	for i := range candidates {
+		c := &candidates[i]
+		if c.Node == claimant && claimant != "" {
+			holder = c
+		}
+		if !c.mayInherit() {
 			continue
 		}
-		r := rank(addr, c.Node)
-		if best >= 0 && !before(c, r, candidates[best], bestRank) {
-			continue
+		if best != nil {
+			order := c.compare(best)
+			if order > 0 {
+				continue
+			}
+			if order < 0 {
+				heirs = heirs[:0]
+			}
 		}
-		best, bestRank = i, r
+		best = c
+		heirs = append(heirs, c.Node)
 	}
-	if best < 0 {
-		return "", false
+	slices.Sort(heirs)
+	r := Result{Heirs: heirs}
+	switch {
+	case claimant == "":
+		r.Why = Unclaimed
+		return r
+	case holder == nil:
+		r.Why = NotAlive
+		return r
+	case holder.Unfit() != Fit:
+		r.Why = holder.Unfit()
+		return r
 	}
-	return candidates[best].Node, true
+	r.Owner = claimant
+	switch {
+	case best == nil || holder.Away:
+	case holder.keeping() > best.inheriting():
+		r.Why = holder.fault()
+	case rebalance && holder.keeping() == best.inheriting() && holder.Weight < best.Weight:
+		r.Why = LessPreferred
+	}
+	return r
+}
+
+// Order returns those who could take the address over, the best first: by standing, weight and rendezvous rank.
+func Order(addr netip.Addr, candidates []Candidate) []string {
+	var fit []*Candidate
+	for i := range candidates {
+		if candidates[i].mayInherit() {
+			fit = append(fit, &candidates[i])
+		}
+	}
+	slices.SortFunc(fit, func(x, y *Candidate) int {
+		return cmp.Or(x.compare(y), byRank(addr, x.Node, y.Node))
+	})
+	out := make([]string, len(fit))
+	for i, c := range fit {
+		out[i] = c.Node
+	}
+	return out
 }
 
 // StandIn returns the node that answers for addr with the MAC of its owner while that is away, and false when the owner
-// is not away or nobody else could. It is the one that would own the address without those that are away. It needs no
-// endpoint: the traffic goes to the owner.
-func StandIn(addr netip.Addr, candidates []Candidate) (node string, ok bool) {
-	owner, ok := Owner(addr, candidates)
-	if !ok || !slices.ContainsFunc(candidates, func(c Candidate) bool { return c.Node == owner && c.Away }) {
+// is not away or nobody else could. It is the first in order, and needs no endpoint: the traffic goes to the owner.
+func StandIn(addr netip.Addr, candidates []Candidate, owner string) (node string, ok bool) {
+	if !slices.ContainsFunc(candidates, func(c Candidate) bool { return c.Node == owner && c.Away }) {
 		return "", false
 	}
-	var present []Candidate
-	for _, c := range candidates {
-		if !c.Away {
-			c.Endpoint = true
-			present = append(present, c)
-		}
+	present := slices.Clone(candidates)
+	for i := range present {
+		present[i].Endpoint = true
 	}
-	return Owner(addr, present)
-}
-
-// before reports whether a comes before b. Names settle the tie of two equal ranks, so that the order is total.
-func before(a Candidate, rankA uint64, b Candidate, rankB uint64) bool {
-	if sa, sb := a.standing(), b.standing(); sa != sb {
-		return sa < sb
+	order := Order(addr, present)
+	if len(order) == 0 {
+		return "", false
 	}
-	if a.Weight != b.Weight {
-		return a.Weight > b.Weight
-	}
-	if rankA != rankB {
-		return rankA > rankB
-	}
-	return a.Node < b.Node
+	return order[0], true
 }
 
 // Verdict is what the election made of one candidate.
@@ -161,30 +119,25 @@ type Verdict struct {
 	Reason Reason // Fit for the owner
 }
 
-// Explain returns, in the order of the candidates, why each of them owns addr or does not.
-func Explain(addr netip.Addr, candidates []Candidate) []Verdict {
-	owner, _ := Owner(addr, candidates)
+// Explain returns, in the order of the candidates, why each of them owns an address or does not, when owner does.
+func Explain(candidates []Candidate, owner string) []Verdict {
 	var best Candidate
-	for _, c := range candidates {
-		if c.Node == owner {
-			best = c
-		}
+	if i := slices.IndexFunc(candidates, func(c Candidate) bool { return c.Node == owner }); i >= 0 {
+		best = candidates[i]
 	}
 	verdicts := make([]Verdict, len(candidates))
 	for i, c := range candidates {
-		verdicts[i] = Verdict{Node: c.Node, Reason: c.Unfit()}
-		if verdicts[i].Reason != Fit || c.Node == owner {
-			continue
-		}
+		verdicts[i] = Verdict{c.Node, c.Unfit()}
 		switch {
-		case c.standing() == best.standing() && c.Weight == best.Weight:
-			verdicts[i].Reason = Outranked
-		case c.standing() == best.standing():
+		case verdicts[i].Reason != Fit || c.Node == owner:
+		case owner == "":
+			verdicts[i].Reason = Unclaimed
+		case c.keeping() > best.keeping():
+			verdicts[i].Reason = c.fault()
+		case c.Weight < best.Weight:
 			verdicts[i].Reason = LessPreferred
-		case c.Draining:
-			verdicts[i].Reason = Draining
 		default:
-			verdicts[i].Reason = NotReady
+			verdicts[i].Reason = Claimed
 		}
 	}
 	return verdicts

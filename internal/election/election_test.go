@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -19,13 +20,16 @@ func with(node string, change func(*Candidate)) Candidate {
 	return c
 }
 
-func fits(n int) []Candidate {
-	cs := make([]Candidate, n)
-	for i := range cs {
-		cs[i] = fit(fmt.Sprintf("node-%d", i+1))
-	}
-	return cs
+func away(c *Candidate)     { c.Away = true }
+func cordoned(c *Candidate) { c.Cordoned = true }
+func notReady(c *Candidate) { c.NotReady = true }
+func draining(c *Candidate) { c.Draining = true }
+func pathDown(c *Candidate) { c.ServicePathDown = true }
+func weight(w int) func(*Candidate) {
+	return func(c *Candidate) { c.Weight = w }
 }
+
+var vip = netip.MustParseAddr("192.0.2.7")
 
 // Speakers of different versions take part in one election: these values never change.
 func TestRankIsTheSameInEveryVersion(t *testing.T) {
@@ -47,7 +51,6 @@ func TestRankIsTheSameInEveryVersion(t *testing.T) {
 }
 
 func TestWhoMayOwnAnAddress(t *testing.T) {
-	addr := netip.MustParseAddr("192.0.2.7")
 	for _, tc := range []struct {
 		name string
 		out  Candidate
@@ -59,192 +62,168 @@ func TestWhoMayOwnAnAddress(t *testing.T) {
 		{"a node without network may not", with("a", func(c *Candidate) { c.NetworkUnavailable = true }), NetworkUnavailable},
 		{"a node without an interface there may not", with("a", func(c *Candidate) { c.Reachable = false }), NoInterface},
 		{"a node without an endpoint may not", with("a", func(c *Candidate) { c.Endpoint = false }), NoEndpoint},
-		{"a node that is not Ready yields to one that is", with("a", func(c *Candidate) { c.NotReady = true }), NotReady},
-		{"a draining node yields to one that is not", with("a", func(c *Candidate) { c.Draining = true }), Draining},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			// Whatever their ranks are, the other one owns the address.
-			for _, other := range []string{"b", "c", "d", "e", "f"} {
-				owner, ok := Owner(addr, []Candidate{tc.out, fit(other)})
-				if !ok || owner != other {
-					t.Errorf("owner is %q, %t; want %q", owner, ok, other)
-				}
-				if got := Explain(addr, []Candidate{tc.out, fit(other)}); got[0] != (Verdict{"a", tc.why}) || got[1] != (Verdict{other, Fit}) {
-					t.Errorf("verdicts are %v; want a %s and %s fit", got, tc.why, other)
-				}
+			cs := []Candidate{tc.out, fit("b")}
+			if r := Judge(cs, "a", false); r.Owner != "" || r.Why != tc.why || !slices.Equal(r.Heirs, []string{"b"}) {
+				t.Errorf("a claims the address: %+v", r)
+			}
+			if r := Judge(cs, "", false); r.Owner != "" || r.Why != Unclaimed || !slices.Equal(r.Heirs, []string{"b"}) {
+				t.Errorf("nobody does: %+v", r)
+			}
+			if got := Explain(cs, "b"); got[0] != (Verdict{"a", tc.why}) || got[1] != (Verdict{"b", Fit}) {
+				t.Errorf("verdicts are %v", got)
 			}
 		})
 	}
 }
 
-func TestTheLastResort(t *testing.T) {
-	addr := netip.MustParseAddr("2001:db8::7")
-	notReady := with("notready", func(c *Candidate) { c.NotReady = true })
-	draining := with("draining", func(c *Candidate) { c.Draining = true })
-	both := with("both", func(c *Candidate) { c.Draining, c.NotReady = true, true })
+// a has the address. Who stays, and who is next.
+func TestTheOwnerStaysUnlessAnotherServesBetter(t *testing.T) {
 	for _, tc := range []struct {
-		name       string
-		candidates []Candidate
-		owner      string
+		name      string
+		a         Candidate
+		others    []Candidate
+		rebalance bool
+		why       Reason
+		heirs     string
 	}{
-		{"nobody is there", nil, ""},
-		{"only unfit nodes are there", []Candidate{{Node: "dead"}}, ""},
-		{"only a draining node is there", []Candidate{draining}, "draining"},
-		{"not Ready is better than draining", []Candidate{draining, both, notReady}, "notready"},
-		{"draining is better than both", []Candidate{both, draining}, "draining"},
-		{"both is better than none", []Candidate{both}, "both"},
+		{"among equals", fit("a"), []Candidate{fit("b"), fit("c")}, false, Fit, "[a b c]"},
+		{"with a preferred one", fit("a"), []Candidate{with("b", weight(10)), fit("c")}, false, Fit, "[b]"},
+		{"but not when a rebalance is asked for", fit("a"), []Candidate{with("b", weight(10)), fit("c")}, true, LessPreferred, "[b]"},
+		{"nor when another one is preferred more", with("a", weight(5)), []Candidate{with("b", weight(10)), with("c", weight(10))}, true, LessPreferred, "[b c]"},
+		{"a preference does not make up for a fault", fit("a"), []Candidate{with("b", func(c *Candidate) { c.Weight, c.NotReady = 10, true })}, true, Fit, "[a]"},
+		{"nor does it give to the cordoned", fit("a"), []Candidate{with("b", func(c *Candidate) { c.Weight, c.Cordoned = 10, true })}, true, Fit, "[a]"},
+		{"a cordoned node keeps what it has", with("a", cordoned), []Candidate{fit("b")}, false, Fit, "[b]"},
+		{"one that is not Ready does not", with("a", notReady), []Candidate{fit("b"), with("c", notReady)}, false, NotReady, "[b]"},
+		{"unless nobody is", with("a", notReady), []Candidate{with("b", notReady)}, false, Fit, "[a b]"},
+		{"a draining one does not", with("a", draining), []Candidate{fit("b")}, false, Draining, "[b]"},
+		{"also when the other one is cordoned", with("a", draining), []Candidate{with("b", cordoned)}, false, Draining, "[b]"},
+		{"or not Ready", with("a", draining), []Candidate{with("b", notReady)}, false, Draining, "[b]"},
+		{"a fault of the service path moves the address", with("a", pathDown), []Candidate{with("b", draining)}, false, ServicePathDown, "[b]"},
+		{"a fault of all service paths does not", with("a", pathDown), []Candidate{with("b", pathDown)}, false, Fit, "[a b]"},
+		{"the last one keeps it with all faults", with("a", func(c *Candidate) { c.Draining, c.NotReady, c.ServicePathDown = true, true, true }), nil, false, Fit, "[a]"},
+		{"who is away keeps it", with("a", away), []Candidate{fit("b")}, false, Fit, "[b]"},
+		{"also from one that is preferred", with("a", away), []Candidate{with("b", weight(1))}, true, Fit, "[b]"},
+		{"who is away is given nothing", with("a", draining), []Candidate{with("b", away)}, false, Fit, "[a]"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if owner, ok := Owner(addr, tc.candidates); owner != tc.owner || ok != (tc.owner != "") {
-				t.Errorf("owner is %q, %t; want %q", owner, ok, tc.owner)
+			cs := append([]Candidate{tc.a}, tc.others...)
+			r := Judge(cs, "a", tc.rebalance)
+			if r.Owner != "a" || r.Why != tc.why || fmt.Sprint(r.Heirs) != tc.heirs {
+				t.Errorf("got %+v, want a to stay or to go for %q, and heirs %s", r, tc.why, tc.heirs)
 			}
 		})
 	}
 }
 
-func TestTheLoserOfAnElectionIsOutranked(t *testing.T) {
-	cs := []Candidate{fit("a"), fit("b")}
-	addr := netip.MustParseAddr("192.0.2.7")
-	owner, _ := Owner(addr, cs)
-	for _, v := range Explain(addr, cs) {
-		if want := map[bool]Reason{true: Fit, false: Outranked}[v.Node == owner]; v.Reason != want {
-			t.Errorf("%s is %q, want %q", v.Node, v.Reason, want)
-		}
+func TestWhoIsNext(t *testing.T) {
+	cs := []Candidate{
+		with("g", away), with("f", pathDown), with("e", draining), with("d", notReady), with("c", cordoned), fit("b"), with("a", weight(1)), {Node: "h", Weight: 9},
+	}
+	if got := fmt.Sprint(Order(vip, cs)); got != "[a b c d e f]" {
+		t.Errorf("the order is %s", got)
+	}
+	equals := []Candidate{fit("a"), fit("b"), fit("c")}
+	order := Order(vip, equals)
+	if !slices.IsSortedFunc(order, func(x, y string) int { return map[bool]int{true: -1, false: 1}[Prefer(vip, x, y)] }) {
+		t.Errorf("equals are ordered as %v, against their ranks", order)
 	}
 }
 
-// A preference rules among equals and nowhere else.
-func TestThePreferredNodeComesFirst(t *testing.T) {
-	heavy := func(node string) Candidate { return with(node, func(c *Candidate) { c.Weight = 2 }) }
-	light := func(node string) Candidate { return with(node, func(c *Candidate) { c.Weight = 1 }) }
-	for _, tc := range []struct {
-		name       string
-		candidates []Candidate
-		owner      string
-		a          Reason // the verdict on a
-	}{
-		{"before one that nothing prefers", []Candidate{fit("a"), light("b")}, "b", LessPreferred},
-		{"before one of less weight", []Candidate{light("a"), heavy("b")}, "b", LessPreferred},
-		{"not when it may not own the address", []Candidate{fit("a"), {Node: "b", Weight: 100}}, "a", Fit},
-		{"not when it is draining", []Candidate{fit("a"), with("b", func(c *Candidate) { c.Weight, c.Draining = 100, true })}, "a", Fit},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			addr := netip.MustParseAddr("192.0.2.1")
-			for range 20 { // whatever the ranks are
-				owner, _ := Owner(addr, tc.candidates)
-				if got := Explain(addr, tc.candidates)[0].Reason; owner != tc.owner || got != tc.a {
-					t.Fatalf("%s: owner is %q and a %q, want %q and %q", addr, owner, got, tc.owner, tc.a)
-				}
-				addr = addr.Next()
-			}
-		})
+func TestWhyACandidateIsNotTheOwner(t *testing.T) {
+	cs := []Candidate{with("a", weight(5)), fit("b"), with("c", weight(5)), with("d", draining), {Node: "e"}}
+	want := []Verdict{{"a", Fit}, {"b", LessPreferred}, {"c", Claimed}, {"d", Draining}, {"e", NotAlive}}
+	if got := Explain(cs, "a"); !slices.Equal(got, want) {
+		t.Errorf("verdicts are %v, want %v", got, want)
+	}
+	if got := Explain(cs[:1], ""); got[0].Reason != Unclaimed {
+		t.Errorf("without an owner the verdict is %v", got)
 	}
 }
 
 func TestWhoStandsIn(t *testing.T) {
-	addr := netip.MustParseAddr("192.0.2.7")
-	away := func(c *Candidate) { c.Away = true }
-	// b is draining, so that it owns nothing while another is there, whatever the ranks are.
-	draining := with("b", func(c *Candidate) { c.Draining = true })
 	for _, tc := range []struct {
-		name           string
-		candidates     []Candidate
-		owner, standIn string
+		name       string
+		candidates []Candidate
+		standIn    string
 	}{
-		{"nobody, without an owner", nil, "", ""},
-		{"nobody, for one that is there", []Candidate{fit("a"), draining}, "a", ""},
-		{"nobody, when none is left", []Candidate{with("a", away)}, "a", ""},
-		{"nobody, when the others are away too", []Candidate{with("a", away), with("b", func(c *Candidate) { c.Away, c.Draining = true, true })}, "a", ""},
-		{"one that is there", []Candidate{with("a", away), draining}, "a", "b"},
-		{"one without an endpoint", []Candidate{with("a", away), with("b", func(c *Candidate) { c.Endpoint = false })}, "a", "b"},
-		{"none that has no interface there", []Candidate{with("a", away), with("b", func(c *Candidate) { c.Reachable = false })}, "a", ""},
-		{"none that is dead", []Candidate{with("a", away), with("b", func(c *Candidate) { c.Alive = false })}, "a", ""},
-		{"the best of them", []Candidate{draining, with("a", away), with("c", func(c *Candidate) { c.NotReady = true })}, "a", "c"},
-		{"nobody, for one that is away and does not own the address", []Candidate{fit("a"), with("b", func(c *Candidate) { c.Away, c.Draining = true, true })}, "a", ""},
+		{"nobody, for one that is there", []Candidate{fit("a"), fit("b")}, ""},
+		{"nobody, when none is left", []Candidate{with("a", away)}, ""},
+		{"nobody, when the others are away too", []Candidate{with("a", away), with("b", away)}, ""},
+		{"one that is there", []Candidate{with("a", away), with("b", draining)}, "b"},
+		{"one without an endpoint", []Candidate{with("a", away), with("b", func(c *Candidate) { c.Endpoint = false })}, "b"},
+		{"none that has no interface there", []Candidate{with("a", away), with("b", func(c *Candidate) { c.Reachable = false })}, ""},
+		{"none that is dead", []Candidate{with("a", away), with("b", func(c *Candidate) { c.Alive = false })}, ""},
+		{"the best of them", []Candidate{with("b", draining), with("a", away), with("c", notReady)}, "c"},
+		{"nobody, for one that is away and does not own the address", []Candidate{fit("a"), with("b", away)}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			owner, _ := Owner(addr, tc.candidates)
-			standIn, ok := StandIn(addr, tc.candidates)
-			if owner != tc.owner || standIn != tc.standIn || ok != (tc.standIn != "") {
-				t.Errorf("%q stands in for %q, want %q for %q", standIn, owner, tc.standIn, tc.owner)
+			if got, ok := StandIn(vip, tc.candidates, "a"); got != tc.standIn || ok != (tc.standIn != "") {
+				t.Errorf("%q stands in for a, want %q", got, tc.standIn)
 			}
 		})
 	}
 }
 
-// Going away and coming back moves nothing.
-func TestAnAbsenceMovesNoAddress(t *testing.T) {
+// Whatever becomes of the others, an owner that is fit and without fault stays.
+func TestNothingMovesAnAddressFromAGoodOwner(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		addr := genAddr().Draw(t, "addr")
 		cs := rapid.SliceOfNDistinct(genCandidate(), 1, 12, func(c Candidate) string { return c.Node }).Draw(t, "candidates")
-		before, _ := Owner(addr, cs)
-		i := rapid.IntRange(0, len(cs)-1).Draw(t, "away")
-		cs[i].Away = true
-		after, _ := Owner(addr, cs)
-		standIn, ok := StandIn(addr, cs)
-		if before != after {
-			t.Fatalf("the address moved from %q to %q", before, after)
-		}
-		if ok && (cs[i].Node != after || standIn == after) {
-			t.Fatalf("%q is away, %q owns the address and %q stands in", cs[i].Node, after, standIn)
+		owner := fit("0wner")
+		owner.Away = rapid.Bool().Draw(t, "away")
+		owner.Cordoned = rapid.Bool().Draw(t, "cordoned")
+		if r := Judge(append(cs, owner), owner.Node, false); r.Owner != owner.Node || r.Why != Fit {
+			t.Fatalf("%+v", r)
 		}
 	})
 }
 
-func TestTheOrderOfCandidatesDoesNotMatter(t *testing.T) {
+// An address is open exactly when somebody fit is there who serves better than its owner, and its heirs are the best.
+func TestAnAddressIsNeverLeftToNobody(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		addr := genAddr().Draw(t, "addr")
-		cs := rapid.SliceOfNDistinct(genCandidate(), 0, 12, func(c Candidate) string { return c.Node }).Draw(t, "candidates")
-		owner, ok := Owner(addr, cs)
+		cs := rapid.SliceOfNDistinct(genCandidate(), 1, 12, func(c Candidate) string { return c.Node }).Draw(t, "candidates")
+		claimant := rapid.SampledFrom(append([]Candidate{{}, {Node: "stranger"}}, cs...)).Draw(t, "claimant").Node
+		r := Judge(cs, claimant, rapid.Bool().Draw(t, "rebalance"))
+		order := Order(vip, cs)
+		if r.Owner != "" && r.Owner != claimant {
+			t.Fatalf("%q owns what %q claims", r.Owner, claimant)
+		}
+		if len(order) > 0 && r.Owner == "" && !r.Open() {
+			t.Fatalf("nobody is to take it of %v: %+v", order, r)
+		}
+		if len(order) > 0 && !slices.Contains(r.Heirs, order[0]) || len(r.Heirs) > len(order) {
+			t.Fatalf("heirs are %v, the order is %v", r.Heirs, order)
+		}
+		if r.Open() && slices.Contains(r.Heirs, r.Owner) {
+			t.Fatalf("%q is to take it from itself", r.Owner)
+		}
 		shuffled := rapid.Permutation(cs).Draw(t, "shuffled")
-		if o, k := Owner(addr, shuffled); o != owner || k != ok {
-			t.Fatalf("owner is %q of %v and %q of %v", owner, cs, o, shuffled)
+		if !slices.Equal(Order(vip, shuffled), order) || !slices.Equal(Judge(shuffled, claimant, false).Heirs, Judge(cs, claimant, false).Heirs) {
+			t.Fatalf("the order of the candidates matters")
 		}
 	})
 }
 
-// When a candidate goes, only what it owned moves; when it comes, only what it gains.
-func TestOnlyWhatMustMoveMoves(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		addr := genAddr().Draw(t, "addr")
-		cs := rapid.SliceOfNDistinct(genCandidate(), 1, 12, func(c Candidate) string { return c.Node }).Draw(t, "candidates")
-		gone := rapid.IntRange(0, len(cs)-1).Draw(t, "gone")
-		before, _ := Owner(addr, cs)
-		rest := append(append([]Candidate{}, cs[:gone]...), cs[gone+1:]...)
-		after, _ := Owner(addr, rest)
-		if before != cs[gone].Node && before != after {
-			t.Fatalf("%s went and the address moved from %q to %q", cs[gone].Node, before, after)
+func genCandidate() *rapid.Generator[Candidate] {
+	return rapid.Custom(func(t *rapid.T) Candidate {
+		often := func(name string) bool { return rapid.IntRange(0, 9).Draw(t, name) > 0 }
+		return Candidate{
+			Node:               rapid.StringMatching(`[a-z][a-z0-9-]{0,8}`).Draw(t, "node"),
+			Alive:              often("alive"),
+			Selected:           often("selected"),
+			Reachable:          often("reachable"),
+			Endpoint:           often("endpoint"),
+			Excluded:           !often("excluded"),
+			NetworkUnavailable: !often("networkUnavailable"),
+			ServicePathDown:    !often("servicePathDown"),
+			Draining:           !often("draining"),
+			NotReady:           !often("notReady"),
+			Cordoned:           !often("cordoned"),
+			Away:               !often("away"),
+			Weight:             rapid.IntRange(0, 2).Draw(t, "weight"),
 		}
 	})
-}
-
-func TestAddressesAreSpreadEvenly(t *testing.T) {
-	for _, tc := range []struct {
-		nodes, addresses int
-		bar              float64 // most that one node has, over the mean
-	}{
-		{3, 256, 1.25},
-		{3, 4096, 1.05},
-		{10, 4096, 1.15},
-		{50, 16384, 1.25},
-	} {
-		for _, first := range []string{"192.0.2.0", "203.0.113.128", "2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ff00:0"} {
-			counts := map[string]int{}
-			a := netip.MustParseAddr(first)
-			for range tc.addresses {
-				owner, _ := Owner(a, fits(tc.nodes))
-				counts[owner]++
-				a = a.Next()
-			}
-			most := 0
-			for _, n := range counts {
-				most = max(most, n)
-			}
-			if got := float64(most) * float64(tc.nodes) / float64(tc.addresses); got > tc.bar {
-				t.Errorf("%d addresses from %s on %d nodes: most over mean is %.2f, want at most %.2f", tc.addresses, first, tc.nodes, got, tc.bar)
-			}
-		}
-	}
 }
 
 func genAddr() *rapid.Generator[netip.Addr] {
@@ -261,28 +240,12 @@ func genAddr() *rapid.Generator[netip.Addr] {
 	})
 }
 
-func genCandidate() *rapid.Generator[Candidate] {
-	return rapid.Custom(func(t *rapid.T) Candidate {
-		often := func(name string) bool { return rapid.IntRange(0, 9).Draw(t, name) > 0 }
-		return Candidate{
-			Node:               rapid.StringMatching(`[a-z][a-z0-9-]{0,8}`).Draw(t, "node"),
-			Alive:              often("alive"),
-			Selected:           often("selected"),
-			Reachable:          often("reachable"),
-			Endpoint:           often("endpoint"),
-			Excluded:           !often("excluded"),
-			NetworkUnavailable: !often("networkUnavailable"),
-			NotReady:           !often("notReady"),
-			Draining:           !often("draining"),
-			Weight:             rapid.IntRange(0, 2).Draw(t, "weight"),
-		}
-	})
-}
-
-func BenchmarkOwner(b *testing.B) {
-	cs := fits(50)
-	addr := netip.MustParseAddr("192.0.2.7")
+func BenchmarkJudge(b *testing.B) {
+	var cs []Candidate
+	for i := range 50 {
+		cs = append(cs, fit(fmt.Sprintf("node-%d", i)))
+	}
 	for b.Loop() {
-		Owner(addr, cs)
+		Judge(cs, "node-7", false)
 	}
 }

@@ -1,9 +1,20 @@
 package election
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
+	"strings"
 )
+
+// Prefer tells whether x comes before y for an address, when nothing else tells them apart.
+func Prefer(addr netip.Addr, x, y string) bool { return byRank(addr, x, y) < 0 }
+
+// byRank orders nodes by their rank for an address, the highest first. Names settle the tie of two equal ranks, so that
+// the order is total.
+func byRank(addr netip.Addr, x, y string) int {
+	return cmp.Or(cmp.Compare(rank(addr, y), rank(addr, x)), strings.Compare(x, y))
+}
 
 // rank is the rendezvous weight of a node for an address (highest random weight: Thaler and Ravishankar, 1998).
 //

@@ -1,0 +1,182 @@
+package announce
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"heraldlb.io/herald/internal/election"
+	"heraldlb.io/herald/internal/gossip"
+)
+
+const (
+	// patience is how long the heir of an address may take to claim it before the next one in order does. The heir hears
+	// of the same things within a few tenths of a second; one that does not may have lost the API server, and must not
+	// keep the address from everybody.
+	patience = 500 * time.Millisecond
+
+	// The first and the longest time for which a node that was overruled on an address is believed (see dispute).
+	disputeFirst = time.Second
+	disputeMost  = 64 * time.Second
+
+	// disputeMemory is how long after it a dispute that begins again is the same one, and waits longer.
+	disputeMemory = 2 * time.Minute
+
+	// strangerTime is how long a claim for an address that no Service holds is kept: its Service may be on its way.
+	strangerTime = time.Minute
+)
+
+// vacancy is an address that needs a new owner.
+type vacancy struct {
+	since time.Time
+	why   election.Reason
+}
+
+// passed tells how many heirs have let their time pass.
+func (v vacancy) passed(now time.Time) int { return int(now.Sub(v.since) / patience) }
+
+// dispute is a claim that this node made against a node that it held for unfit or worse. When that one claims the address
+// again, the two see different things, and one of them may see old ones: without the API server, what a node believes of
+// Services and Nodes is of yesterday. Neither gives way by itself, so this one does, for a while, and longer each time.
+type dispute struct {
+	node  string
+	why   election.Reason
+	until time.Time
+	wait  time.Duration
+}
+
+// concedes tells whether a claimant is believed although it should be replaced.
+func (d dispute) concedes(claimant string, why election.Reason, now time.Time) bool {
+	return d.node == claimant && d.why == why && now.Before(d.until)
+}
+
+// setClaims takes in claims of others, of which those that do not beat what is known count for nothing.
+func (p *planner) setClaims(claims []gossip.Claim, now time.Time) {
+	for _, c := range claims {
+		claim, known := election.Claim{Node: c.Node, Epoch: c.Epoch}, p.claims[c.Addr]
+		if !claim.Beats(c.Addr, known) {
+			continue
+		}
+		p.claims[c.Addr] = claim
+		if len(p.holders[c.Addr]) == 0 {
+			p.strangers[c.Addr] = now
+			continue
+		}
+		p.dirty[c.Addr] = struct{}{}
+		// A claim made in view of a minority does not count against an owner that the majority saw all the time.
+		if claim.Weak() && claim.Node != p.self && known.Node == p.self && p.decisions[c.Addr].Owner == p.self {
+			p.contested[c.Addr] = struct{}{}
+		}
+	}
+}
+
+// reclaims tells whether this node claims an address back at once.
+func (p *planner) reclaims(addr netip.Addr, candidates []election.Candidate) bool {
+	_, contested := p.contested[addr]
+	return contested && p.majority() && election.Judge(candidates, p.self, p.electorate(addr).rebalance).Why == election.Fit
+}
+
+// heir returns which node is to claim an address that is open. Each that lets its time pass is followed by the next.
+func (p *planner) heir(addr netip.Addr, r election.Result, candidates []election.Candidate, now time.Time) string {
+	passed := p.vacancies[addr].passed(now)
+	if passed == 0 {
+		return p.spread.Heir(addr)
+	}
+	order := election.Order(addr, candidates)
+	if r.Owner != "" { // a planned move is to one of the heirs or to nobody
+		order = slices.DeleteFunc(order, func(n string) bool { return !slices.Contains(r.Heirs, n) })
+	}
+	return order[(passed-1)%len(order)]
+}
+
+// claim makes this node's claim for an address.
+func (p *planner) claim(addr netip.Addr, why election.Reason, now time.Time) gossip.Claim {
+	known := p.claims[addr]
+	next := known.Next(p.self, p.majority())
+	p.claims[addr] = next
+	if known.Node != "" && known.Node != p.self {
+		d := dispute{node: known.Node, why: why, wait: disputeFirst}
+		if before := p.disputes[addr]; before.node == d.node && before.why == why && now.Before(before.until.Add(disputeMemory)) {
+			d.wait = min(2*before.wait, disputeMost)
+		}
+		d.until = now.Add(d.wait)
+		p.disputes[addr] = d
+	}
+	return gossip.Claim{Addr: addr, Node: p.self, Epoch: next.Epoch}
+}
+
+// majority tells whether this node sees more than half of the cluster's nodes in the ring, or half of them and the first
+// by name, so that of two halves one is the greater.
+func (p *planner) majority() bool {
+	seen, first, seesFirst := 0, "", false
+	for name := range p.nodes {
+		_, sees := p.members[name]
+		if sees {
+			seen++
+		}
+		if first == "" || name < first {
+			first, seesFirst = name, sees
+		}
+	}
+	order := cmp.Compare(2*seen, len(p.nodes))
+	return order > 0 || order == 0 && seesFirst
+}
+
+// expire marks the addresses for which time has made a difference.
+func (p *planner) expire(now time.Time) {
+	for addr, v := range p.vacancies {
+		if v.passed(now) != v.passed(p.planned) {
+			p.dirty[addr] = struct{}{}
+		}
+	}
+	for addr, d := range p.disputes {
+		switch {
+		case d.until.After(p.planned) && !d.until.After(now):
+			p.dirty[addr] = struct{}{}
+		case now.After(d.until.Add(disputeMemory)):
+			delete(p.disputes, addr)
+		}
+	}
+	p.planned = now
+}
+
+// wake returns when time makes a difference next, zero for never.
+func (p *planner) wake() (at time.Time) {
+	sooner := func(t time.Time) {
+		if at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	for _, v := range p.vacancies {
+		sooner(v.since.Add(time.Duration(v.passed(p.planned)+1) * patience))
+	}
+	for _, d := range p.disputes {
+		if d.until.After(p.planned) {
+			sooner(d.until)
+		}
+	}
+	if len(p.strangers) > 0 {
+		sooner(p.sweep)
+	}
+	return at
+}
+
+// forgotten returns the addresses whose claims are of no use any more.
+func (p *planner) forgotten(now time.Time) []netip.Addr {
+	out := p.lost
+	p.lost = nil
+	if len(p.strangers) == 0 || now.Before(p.sweep) {
+		return out
+	}
+	p.sweep = now.Add(strangerTime)
+	for addr, since := range p.strangers {
+		if now.Sub(since) >= strangerTime {
+			delete(p.strangers, addr)
+			delete(p.claims, addr)
+			out = append(out, addr)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
+}
