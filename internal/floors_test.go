@@ -17,7 +17,7 @@ const module = "heraldlb.io/herald/"
 var floors = [][]string{
 	{"controller", "speaker", "heraldctl"},
 	{"internal/assign", "internal/announce"},
-	{"internal/ipam", "internal/election", "internal/gossip", "internal/layer2", "internal/bgp", "internal/kube"},
+	{"internal/ipam", "internal/election", "internal/gossip", "internal/layer2", "internal/bgp", "internal/kube", "internal/servicepath"},
 	{"internal/bfd", "internal/config", "internal/service"},
 	{"api/v1beta1"},
 }

@@ -19,6 +19,7 @@ import (
 	"heraldlb.io/herald/internal/layer2"
 	"heraldlb.io/herald/internal/logging"
 	"heraldlb.io/herald/internal/metrics"
+	"heraldlb.io/herald/internal/servicepath"
 )
 
 func main() { cmdline.Run(run) }
@@ -32,6 +33,8 @@ func run(ctx context.Context) error {
 	keyFile := flags.String("gossip-key-file", "", "`file` with the secret that all speakers share; empty: Secret "+kube.GossipSecret+" in --namespace, which the controller creates. It is waited for")
 	label := flags.String("cluster-label", "herald", "`name` that keeps the speakers of this cluster apart from those of another on the same network")
 	grace := flags.Duration("restart-grace", gossip.DefaultRestartGrace, "how long the addresses of a node stay with it while its speaker is being restarted; after it they move. The same for all speakers")
+	detection := flags.String("failure-detection", "fast", "how soon a node is held for dead: fast, after about 0.3 s; default, after about 2 s; wan, after about 10 s. The same for all speakers")
+	pathHealth := flags.String("service-path-health", "auto", "how to know whether this node brings traffic to pods: auto asks kube-proxy at port 10256, once anything answers there; off; or a `URL` that answers 200")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
 	}
@@ -40,6 +43,14 @@ func run(ctx context.Context) error {
 	}
 	if *grace <= 0 {
 		return fmt.Errorf("--restart-grace=%s: want more than 0", *grace)
+	}
+	detect, err := gossip.ParseDetection(*detection)
+	if err != nil {
+		return fmt.Errorf("--failure-detection=%w", err)
+	}
+	path, err := servicepath.Parse(*pathHealth)
+	if err != nil {
+		return fmt.Errorf("--service-path-health=%w", err)
 	}
 	logger, err := common.Logger()
 	if err != nil {
@@ -100,8 +111,10 @@ func run(ctx context.Context) error {
 		running.Go(func() { watched.Run(parts.Done()) })
 		secret = func() ([]byte, error) { return kube.ReadGossipSecret(watched) }
 	}
-	ring := gossip.New(gossip.Config{Node: *node, Bind: addr, Secret: secret, Label: *label, RestartGrace: *grace, Prefer: election.Prefer}, logger, reg)
+	ring := gossip.New(gossip.Config{Node: *node, Bind: addr, Secret: secret, Label: *label, RestartGrace: *grace, Detection: detect, Version: cmdline.Version(), Prefer: election.Prefer}, logger, reg)
 	running.Go(func() { ring.Run(parts) })
+	prober := servicepath.New(path, addr.Addr(), logger, reg)
+	running.Go(func() { prober.Run(parts, ring.SetServicePathDown) })
 	events := kube.NewEvents(client, "speaker", logger, reg)
 	running.Go(func() { events.Run(parts) })
 	loop := announce.New(announce.Config{

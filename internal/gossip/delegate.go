@@ -16,7 +16,7 @@ type delegate struct{ r *Ring }
 
 func (d delegate) NodeMeta(limit int) []byte {
 	d.r.mu.Lock()
-	m := meta{Health: d.r.health, starting: !d.r.healthSet, version: d.r.cfg.Version}
+	m := meta{Health: d.r.ownHealth(), starting: !d.r.healthSet, version: d.r.cfg.Version}
 	d.r.mu.Unlock()
 	b, complete := m.encode(limit)
 	if !complete {

@@ -25,23 +25,13 @@ const (
 
 var detections = map[string]Detection{"fast": DetectFast, "default": DetectDefault, "wan": DetectWAN}
 
-// Set reads the name of a Detection; with String it makes it a flag.
-func (d *Detection) Set(name string) error {
-	v, ok := detections[name]
+// ParseDetection reads the name of a Detection.
+func ParseDetection(name string) (Detection, error) {
+	d, ok := detections[name]
 	if !ok {
-		return fmt.Errorf("want one of %s", strings.Join(slices.Sorted(maps.Keys(detections)), ", "))
+		return 0, fmt.Errorf("%q: want one of %s", name, strings.Join(slices.Sorted(maps.Keys(detections)), ", "))
 	}
-	*d = v
-	return nil
-}
-
-func (d Detection) String() string {
-	for name, v := range detections {
-		if v == d {
-			return name
-		}
-	}
-	return fmt.Sprint(int(d))
+	return d, nil
 }
 
 // tuning are the parameters of a Detection.

@@ -99,23 +99,24 @@ type Ring struct {
 	toTell        chan struct{}
 	differs       chan memberlist.Address
 
-	mu        sync.Mutex          // never held while memberlist is called: memberlist calls back
-	members   map[string]Member   // that memberlist holds for alive
-	away      map[string]*absence // of some of these and of others
-	looks     map[string]*look    // for nodes of members, in progress or done a short while ago
-	refused   map[string]bool     // peers that are no members and whose node refused the last call
-	suspected []string            // members that peers are to be asked to look for
-	health    Health
-	healthSet bool
-	wanted    []Peer
-	wantSet   bool
-	notReady  error // nil once this member takes part and has looked for its peers
-	wasReady  bool
-	began     time.Time // when the first round began; of the goroutine that calls
-	rounds    int       // of looking for absent peers that began
-	trusted   int       // the first of them whose end makes this member ready
-	absent    map[string]bool
-	compared  comparison
+	mu              sync.Mutex          // never held while memberlist is called: memberlist calls back
+	members         map[string]Member   // that memberlist holds for alive
+	away            map[string]*absence // of some of these and of others
+	looks           map[string]*look    // for nodes of members, in progress or done a short while ago
+	refused         map[string]bool     // peers that are no members and whose node refused the last call
+	suspected       []string            // members that peers are to be asked to look for
+	health          Health
+	healthSet       bool
+	servicePathDown bool
+	wanted          []Peer
+	wantSet         bool
+	notReady        error // nil once this member takes part and has looked for its peers
+	wasReady        bool
+	began           time.Time // when the first round began; of the goroutine that calls
+	rounds          int       // of looking for absent peers that began
+	trusted         int       // the first of them whose end makes this member ready
+	absent          map[string]bool
+	compared        comparison
 }
 
 // New makes a member that does not take part until it runs.
@@ -166,7 +167,8 @@ func (r *Ring) Want(peers []Peer) {
 	notify(r.wantChanged)
 }
 
-// SetHealth tells the other members what to think of this one.
+// SetHealth tells the other members what to think of this one. Whether its service path works is for
+// SetServicePathDown to tell as well: it is down when either says so.
 func (r *Ring) SetHealth(h Health) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -178,6 +180,25 @@ func (r *Ring) SetHealth(h Health) {
 	notify(r.changed)
 }
 
+// SetServicePathDown tells the other members whether this one's node brings traffic to pods.
+func (r *Ring) SetServicePathDown(down bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.servicePathDown == down {
+		return
+	}
+	r.servicePathDown = down
+	notify(r.healthChanged)
+	notify(r.changed)
+}
+
+// ownHealth is called with the lock held.
+func (r *Ring) ownHealth() Health {
+	h := r.health
+	h.ServicePathDown = h.ServicePathDown || r.servicePathDown
+	return h
+}
+
 // Members returns those that are alive or away, by name. This node is one of them once it takes part, with the health last
 // set.
 func (r *Ring) Members() []Member {
@@ -186,7 +207,7 @@ func (r *Ring) Members() []Member {
 	out := make([]Member, 0, len(r.members))
 	for _, m := range r.members {
 		if m.Node == r.cfg.Node {
-			m.Health, m.Version = r.health, r.cfg.Version
+			m.Health, m.Version = r.ownHealth(), r.cfg.Version
 		}
 		if _, away := r.away[m.Node]; !away {
 			out = append(out, m)
