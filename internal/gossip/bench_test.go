@@ -4,10 +4,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os/exec"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // ring makes a ring of so many members that are ready.
@@ -98,6 +102,44 @@ func BenchmarkADeathIsKnown(b *testing.B) {
 			b.ReportMetric(float64(took[len(took)-1].Microseconds())/1000, "ms-max")
 		})
 	}
+}
+
+// Every core has twice as much to do as it can: is anybody held for dead? Longer with -benchtime.
+func BenchmarkFalseAlarms(b *testing.B) {
+	const size = 5
+	ms := newNetwork(b).ring(size, nil)
+	offering(b, ms)
+	for range 2 * runtime.NumCPU() {
+		busy := exec.CommandContext(b.Context(), "sh", "-c", "while :; do :; done")
+		if err := busy.Start(); err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { busy.Wait() }) // killed with the context
+	}
+	start := time.Now()
+	away, seen := 0, 0
+	for b.Loop() {
+		time.Sleep(10 * time.Millisecond)
+		for _, m := range ms {
+			all := m.Members()
+			seen += len(all)
+			for _, x := range all {
+				if x.Away {
+					away++
+				}
+			}
+			if len(all) < size {
+				b.Logf("after %v %s sees %d members", time.Since(start), m.peer.Node, len(all))
+			}
+		}
+	}
+	lost := 0.0
+	for _, m := range ms {
+		lost += testutil.ToFloat64(m.metrics.leaves)
+	}
+	b.ReportMetric(lost, "lost")
+	b.ReportMetric(100*float64(away)/float64(seen), "%away")
+	b.ReportMetric(time.Since(start).Seconds(), "s")
 }
 
 func (m *member) awaitEpoch(tb testing.TB, addrs []netip.Addr, epoch uint64) {

@@ -11,6 +11,7 @@ type metrics struct {
 	absences     prometheus.Gauge
 	claims       prometheus.Gauge
 	repairs      prometheus.Counter
+	keys         prometheus.Gauge
 	rejected     *prometheus.CounterVec
 }
 
@@ -48,6 +49,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "herald_gossip_repairs_total",
 			Help: "Exchanges of the whole state with a member that knew something else than this one.",
 		}),
+		keys: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "herald_gossip_keys",
+			Help: "Keys that this member understands; more than 1 while they are rotated.",
+		}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_gossip_rejected_total",
 			Help: "Messages and claims that were not taken in, by reason.",
@@ -56,6 +61,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, reason := range []string{"label", "malformed", "version", "claim_invalid", "claims_full"} {
 		m.rejected.WithLabelValues(reason)
 	}
-	reg.MustRegister(m.members, m.wanted, m.joined, m.joinFailures, m.leaves, m.absences, m.claims, m.repairs, m.rejected)
+	reg.MustRegister(m.members, m.wanted, m.joined, m.joinFailures, m.leaves, m.absences, m.claims, m.repairs, m.keys, m.rejected)
 	return m
 }

@@ -37,7 +37,8 @@ type Config struct {
 	// Bind is the address that the member listens on, by UDP and TCP, and is known by to others: one address, not the
 	// unspecified one. Port 0 takes any.
 	Bind netip.AddrPort
-	// Secret reads the secret that all members share. It is called until it succeeds; its error says what is missing.
+	// Secret reads the secrets that all members share, one on each line, the first being the one to speak with. It is
+	// called until it succeeds, its error saying what is missing, and then every few seconds.
 	Secret func() ([]byte, error)
 	// Label keeps two clusters apart that share a network and, by accident, a secret.
 	Label string
@@ -89,6 +90,7 @@ type Ring struct {
 	metrics *metrics
 	claims  *registers
 	tuning  tuning
+	keys    *keychain    // of Run
 	alive   atomic.Int32 // members
 
 	memberDigest atomic.Uint64
@@ -261,6 +263,7 @@ func (r *Ring) Run(ctx context.Context) {
 	running.Go(func() { r.tell(ctx, ml) })
 	running.Go(func() { r.repair(ctx, ml) })
 	running.Go(func() { r.keepJoined(ctx, ml) })
+	running.Go(func() { r.keepKeys(ctx) })
 	<-ctx.Done()
 	running.Wait()
 	if err := ml.Leave(leaveTimeout); err != nil {
@@ -296,16 +299,15 @@ func (r *Ring) open(ctx context.Context) *memberlist.Memberlist {
 }
 
 func (r *Ring) create() (*memberlist.Memberlist, error) {
-	secret, err := r.cfg.Secret()
+	wanted, err := r.readKeys()
 	if err != nil {
-		return nil, fmt.Errorf("gossip key: %w", err)
-	}
-	key, err := deriveKey(secret)
-	if err != nil {
-		return nil, fmt.Errorf("gossip key: %w", err)
+		return nil, err
 	}
 	if r.cfg.Bind.Addr().IsUnspecified() || !r.cfg.Bind.IsValid() {
 		return nil, fmt.Errorf("gossip cannot listen on %s: name the one address that peers reach this node at", r.cfg.Bind)
+	}
+	if r.keys, err = newKeychain(time.Now(), wanted); err != nil {
+		return nil, err
 	}
 	listener, err := listen(r.cfg.Bind, r.cfg.Label, r.metrics.rejected.WithLabelValues("label").Inc)
 	if err != nil {
@@ -314,7 +316,7 @@ func (r *Ring) create() (*memberlist.Memberlist, error) {
 	c := r.tuning.config()
 	c.Name = r.cfg.Node
 	c.Label = r.cfg.Label
-	c.SecretKey = key
+	c.Keyring = r.keys.ring
 	c.BindAddr, c.BindPort = r.cfg.Bind.Addr().String(), listener.port()
 	c.AdvertiseAddr, c.AdvertisePort = c.BindAddr, c.BindPort
 	c.Delegate = delegate{r}
