@@ -46,6 +46,7 @@ type Announcer struct {
 	macs      []hwAddr                // of this node
 	local     map[netip.Addr][]string // this node's own addresses; replaced, never changed
 	doubled   map[netip.Addr]struct{} // announced addresses that the kernel answers for too, as it was logged
+	closing   sync.WaitGroup          // of ports
 }
 
 // New makes an Announcer that announces nothing and knows no interface until it runs.
@@ -323,4 +324,5 @@ func (a *Announcer) closeAll() {
 		a.closePort(index)
 	}
 	a.publish()
+	a.closing.Wait()
 }

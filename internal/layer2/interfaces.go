@@ -153,7 +153,9 @@ func list() (inv inventory, err error) {
 
 // usable judges one interface by its flags and by the kind of the interface that it is enslaved to.
 func usable(a *netlink.LinkAttrs, master string) bool {
-	const must = unix.IFF_UP | unix.IFF_RUNNING // IFF_RUNNING: operational in the sense of RFC 2863, so with carrier
+	// IFF_RUNNING says operational in the sense of RFC 2863; the kernel brings it up to date with its event, IFF_LOWER_UP as
+	// soon as the driver knows.
+	const must = unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_LOWER_UP
 	const mustNot = unix.IFF_LOOPBACK | unix.IFF_POINTOPOINT | unix.IFF_NOARP
 	if a.RawFlags&must != must || a.RawFlags&mustNot != 0 || len(a.HardwareAddr) != 6 {
 		return false

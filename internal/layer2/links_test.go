@@ -154,7 +154,7 @@ func addLink(t *testing.T, l netlink.Link, addr string) {
 }
 
 func TestWhichInterfacesAreUsable(t *testing.T) {
-	const good = unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_BROADCAST
+	const good = unix.IFF_UP | unix.IFF_RUNNING | unix.IFF_LOWER_UP | unix.IFF_BROADCAST
 	for _, tc := range []struct {
 		name   string
 		attrs  netlink.LinkAttrs
@@ -163,7 +163,8 @@ func TestWhichInterfacesAreUsable(t *testing.T) {
 	}{
 		{"one that is up with carrier", netlink.LinkAttrs{RawFlags: good, HardwareAddr: ourMAC}, "", true},
 		{"one without carrier", netlink.LinkAttrs{RawFlags: unix.IFF_UP, HardwareAddr: ourMAC}, "", false},
-		{"one that is down", netlink.LinkAttrs{RawFlags: unix.IFF_RUNNING, HardwareAddr: ourMAC}, "", false},
+		{"one that has just lost it", netlink.LinkAttrs{RawFlags: good &^ unix.IFF_LOWER_UP, HardwareAddr: ourMAC}, "", false},
+		{"one that is down", netlink.LinkAttrs{RawFlags: good &^ unix.IFF_UP, HardwareAddr: ourMAC}, "", false},
 		{"the loopback", netlink.LinkAttrs{RawFlags: good | unix.IFF_LOOPBACK, HardwareAddr: make([]byte, 6)}, "", false},
 		{"a tunnel", netlink.LinkAttrs{RawFlags: good | unix.IFF_POINTOPOINT}, "", false},
 		{"one that resolves nothing", netlink.LinkAttrs{RawFlags: good | unix.IFF_NOARP, HardwareAddr: ourMAC}, "", false},

@@ -25,6 +25,13 @@ const inNamespace = "HERALD_TEST_NETNS"
 // TestMain runs the tests in a network namespace of their own: an Announcer uses the interfaces of its process, and
 // those of the machine are not for tests.
 func TestMain(m *testing.M) {
+	if args := os.Getenv(floodEnv); args != "" {
+		if err := floodMain(args); err != nil {
+			fmt.Fprintln(os.Stderr, "flood:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv(inNamespace) != "" || os.Geteuid() != 0 {
 		os.Exit(m.Run())
 	}

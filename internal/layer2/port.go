@@ -35,7 +35,7 @@ type port struct {
 	allMulticast bool // for want of groups
 
 	wake chan struct{} // the queue got something earlier
-	stop context.CancelFunc
+	stop func()        // ends announcements and answers, without waiting
 	done chan struct{}
 }
 
@@ -63,7 +63,7 @@ type placement struct {
 
 // newPort makes a port without sockets, and starts to send what is queued.
 func newPort(l link, c Config, m *metrics, silent bool, h hooks) *port {
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	p := &port{
 		link:      l,
 		mac:       hw(l.mac),
@@ -76,8 +76,13 @@ func newPort(l link, c Config, m *metrics, silent bool, h hooks) *port {
 		silent:    silent,
 		groups:    newGroups(l.index),
 		wake:      make(chan struct{}, 1),
-		stop:      stop,
 		done:      make(chan struct{}),
+	}
+	p.stop = func() {
+		cancel()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		clear(p.addrs)
 	}
 	go p.send(ctx)
 	return p
@@ -126,9 +131,8 @@ func (p *port) broke(proto protocol, s *socket, err error) {
 	}
 }
 
-// close stops everything and waits until nothing of the port runs.
+// close ends what stop began, and waits until nothing of the port runs.
 func (p *port) close() {
-	p.stop()
 	p.mu.Lock()
 	for proto, s := range p.sockets {
 		if s != nil {

@@ -201,26 +201,29 @@ func (a *Announcer) broke(index int, name string, proto protocol, err error) {
 	go func() { // the reader must end before its port can be closed under the lock
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		if _, ok := a.ports[index]; ok {
+		if p, ok := a.ports[index]; ok && p.socket(proto) == nil {
 			a.fault(faultKey{index, proto}, name, err, time.Now())
 			a.reconcileSoon()
 		}
 	}()
 }
 
+// closePort gives a port up. Closing a packet socket waits for the kernel, some 10 ms, and who waits for the news that an
+// interface is gone should not.
 func (a *Announcer) closePort(index int) {
 	p := a.ports[index]
-	p.close()
+	delete(a.ports, index)
+	for proto := range protocols {
+		delete(a.faults, faultKey{index, proto})
+	}
 	for _, addr := range p.unused() { // still to be asked for, when the interface is back
 		if scope, ok := a.announced[addr]; ok {
 			scope.Probe = true
 			a.announced[addr] = scope
 		}
 	}
-	delete(a.ports, index)
-	for proto := range protocols {
-		delete(a.faults, faultKey{index, proto})
-	}
+	p.stop()
+	a.closing.Go(p.close)
 }
 
 // setLocal takes in the node's own addresses, and logs when the kernel began to answer for an announced one.
