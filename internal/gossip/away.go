@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -170,8 +171,8 @@ func (r *Ring) absences() (out []section) {
 	return out
 }
 
-// hearAbsence takes in that a member is away, while this one joins. Later it sees for itself who goes, and what another
-// has not noticed yet to be over must not begin again.
+// hearAbsence takes in that a member is away, one of those that there should be, while this one joins. Later it sees for
+// itself who goes, and what another has not noticed yet to be over must not begin again.
 func (r *Ring) hearAbsence(b []byte) error {
 	m, left, err := readAbsence(b)
 	if err != nil {
@@ -179,7 +180,8 @@ func (r *Ring) hearAbsence(b []byte) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.notReady == nil || m.Node == r.cfg.Node || r.away[m.Node] != nil || offers(r.members[m.Node]) || !offers(m) || left <= 0 {
+	wanted := slices.ContainsFunc(r.wanted, func(p Peer) bool { return p.Node == m.Node })
+	if r.notReady == nil || !wanted || m.Node == r.cfg.Node || r.away[m.Node] != nil || offers(r.members[m.Node]) || !offers(m) || left <= 0 {
 		return nil
 	}
 	a := r.begin(m, min(left, r.cfg.RestartGrace))

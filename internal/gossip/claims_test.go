@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 var vip = netip.MustParseAddr("192.0.2.80")
@@ -174,18 +175,84 @@ func TestClaimsAreSentInMessagesThatFit(t *testing.T) {
 	}
 }
 
+// heard makes a ring that has heard a message while it joins.
+func heard(b []byte) *Ring {
+	silent := func(netip.AddrPort, time.Duration) bool { return false }
+	r := New(Config{Node: "n1", present: silent}, log.NewNopLogger(), prometheus.NewRegistry())
+	r.Want([]Peer{{Node: "n2"}})
+	r.hear(b)
+	return r
+}
+
+func TestWhatIsRejectedIsCounted(t *testing.T) {
+	one := claims(Claim{vip, "n2", 1})
+	away := section{sectionAbsence, writeAbsence(Member{Node: "n2", Addr: netip.MustParseAddrPort("192.0.2.12:7947"), Health: Health{Interfaces: eth0}}, time.Minute)}
+	for _, tc := range []struct {
+		name    string
+		b       []byte
+		reason  string // of one rejection, empty when there is none
+		claims  int
+		members int
+	}{
+		{"a claim", message(one), "", 1, 0},
+		{"an absence", message(away), "", 0, 1},
+		{"with a section of a later version", message(section{99, []byte("news")}, one, away), "", 1, 1},
+		{"of a later version that is not understood", append([]byte{messageVersion + 1}, message(one)[1:]...), "version", 0, 0},
+		{"nothing", nil, "malformed", 0, 0},
+		{"cut off in a header", message(one)[:4], "malformed", 0, 0},
+		{"cut off in a section", message(one, away)[:40], "malformed", 0, 0},
+		{"a claim cut off behind another", message(section{sectionClaims, append(one.b, one.b[:4]...)}), "malformed", 1, 0},
+		{"an epoch that takes too many bytes", message(section{sectionClaims, append(one.b[:len(one.b)-1], 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1)}), "malformed", 0, 0},
+		{"an absurd epoch beside a good one", message(claims(Claim{vip, "n2", MaxEpoch + 1}, Claim{vip, "n2", 2})), "claim_invalid", 1, 0},
+		{"an absence of nobody", message(section{sectionAbsence, make([]byte, 30)}), "malformed", 0, 0},
+		{"an absence of who should not be there", message(section{sectionAbsence, writeAbsence(Member{Node: "n3", Addr: netip.MustParseAddrPort("192.0.2.13:7947"), Health: Health{Interfaces: eth0}}, time.Minute)}), "", 0, 0},
+		{"an absence that is over", message(section{sectionAbsence, writeAbsence(Member{Node: "n2", Addr: netip.MustParseAddrPort("192.0.2.12:7947"), Health: Health{Interfaces: eth0}}, 0)}), "", 0, 0},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := heard(tc.b)
+			defer r.endAbsences()
+			for _, reason := range []string{"version", "malformed", "claim_invalid", "claims_full"} {
+				want := map[bool]float64{true: 1}[reason == tc.reason]
+				if got := testutil.ToFloat64(r.metrics.rejected.WithLabelValues(reason)); got != want {
+					t.Errorf("%s: %v rejected as %s, want %v", tc.name, got, reason, want)
+				}
+			}
+			if got := r.claims.len(); got != tc.claims {
+				t.Errorf("%s: %d claims, want %d", tc.name, got, tc.claims)
+			}
+			if got := r.Members(); len(got) != tc.members {
+				t.Errorf("%s: members %+v, want %d", tc.name, got, tc.members)
+			}
+		})
+	}
+}
+
+// claims makes a section.
+func claims(all ...Claim) section {
+	var w claimWriter
+	for _, c := range all {
+		w.append(c, 1<<20)
+	}
+	return section{sectionClaims, w.b}
+}
+
 func FuzzMessage(f *testing.F) {
-	r := New(Config{Node: "n1"}, log.NewNopLogger(), prometheus.NewRegistry())
-	r.Claim([]Claim{{vip, "n1", 1}, {netip.MustParseAddr("2001:db8::1"), "n2", 300}})
-	f.Add(r.state())
-	f.Add(message(section{99, []byte("of a later version")}))
+	away := section{sectionAbsence, writeAbsence(Member{Node: "n2", Addr: netip.MustParseAddrPort("[2001:db8::12]:7947"), Health: Health{Interfaces: eth0}}, time.Minute)}
+	f.Add(message(away, claims(Claim{vip, "n1", 1}, Claim{netip.MustParseAddr("2001:db8::1"), "n2", 300})))
+	f.Add(message(section{99, []byte("of a later version")}, section{sectionSuspect, []byte("n2")}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := New(Config{Node: "n1"}, log.NewNopLogger(), prometheus.NewRegistry())
-		r.hear(b)
-		other := New(Config{Node: "n2"}, log.NewNopLogger(), prometheus.NewRegistry())
-		other.hear(r.state())
+		r := heard(b)
+		defer r.endAbsences()
+		other := heard(r.state())
+		defer other.endAbsences()
 		if got, want := held(other.claims), held(r.claims); got != want {
 			t.Errorf("%q became %q", want, got)
+		}
+		if got, want := other.claims.digest.Load(), r.claims.digest.Load(); got != want {
+			t.Errorf("the same claims have digests %x and %x", want, got)
+		}
+		if got, want := len(other.Members()), len(r.Members()); got != want {
+			t.Errorf("of %d absences %d were understood", want, got)
 		}
 	})
 }
