@@ -323,6 +323,41 @@ func TestAMemberThatLeavesIsGoneAtOnceAndCanComeBack(t *testing.T) {
 	}
 }
 
+// Its node is made anew after it died, under the same name.
+func TestADeadMembersNameComesBackWithAnotherAddress(t *testing.T) {
+	n := newNetwork(t)
+	ms := n.three()
+	offering(t, ms)
+	ms[2].crash()
+	for _, m := range ms[:2] {
+		sees(t, m, "n1 n2", 5*time.Second)
+	}
+	back := n.start("n3", nil)
+	all := []Peer{ms[0].peer, ms[1].peer, back.peer}
+	for _, m := range append(ms[:2], back) {
+		m.Want(all)
+	}
+	for _, m := range append(ms[:2], back) {
+		sees(t, m, "n1 n2 n3", 5*time.Second)
+	}
+	until(t, ms[0], "it has its new address", func(all []Member) bool { return len(all) == 3 && all[2].Addr == back.peer.Addr })
+}
+
+func TestARingOfIPv6(t *testing.T) {
+	n := newNetwork(t)
+	loopback := netip.AddrPortFrom(netip.IPv6Loopback(), 0)
+	a, b := n.startAt("n1", loopback, nil), n.startAt("n2", loopback, nil)
+	a.Want([]Peer{b.peer})
+	b.Want([]Peer{a.peer})
+	for _, m := range []*member{a, b} {
+		sees(t, m, "n1 n2", 5*time.Second)
+		ready(t, m)
+	}
+	offering(t, []*member{a, b})
+	b.kill()
+	until(t, a, "it was killed", func(all []Member) bool { return len(all) == 2 && all[1].Away })
+}
+
 func TestAPartitionHeals(t *testing.T) {
 	n := newNetwork(t)
 	ms := n.three()
