@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-kit/log/level"
 
@@ -35,6 +36,9 @@ func run(ctx context.Context) error {
 	grace := flags.Duration("restart-grace", gossip.DefaultRestartGrace, "how long the addresses of a node stay with it while its speaker is being restarted; after it they move. The same for all speakers")
 	detection := flags.String("failure-detection", "fast", "how soon a node is held for dead: fast, after about 0.3 s; default, after about 2 s; wan, after about 10 s. The same for all speakers")
 	pathHealth := flags.String("service-path-health", "auto", "how to know whether this node brings traffic to pods: auto asks kube-proxy at port 10256, once anything answers there; off; or a `URL` that answers 200")
+	pace := flags.Int("layer2-packets-per-second", layer2.DefaultPacketsPerSecond, "how many announcements and probes an interface sends at most")
+	refresh := flags.Duration("layer2-refresh", layer2.DefaultRefresh, "how often an address is announced while nothing happens")
+	probe := flags.Bool("layer2-probe", true, "ask the link whether a stranger has an address before it is used for the first time; not where a router answers for every address")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
 	}
@@ -44,6 +48,13 @@ func run(ctx context.Context) error {
 	if *grace <= 0 {
 		return fmt.Errorf("--restart-grace=%s: want more than 0", *grace)
 	}
+	if *pace <= 0 || *pace > 1_000_000 {
+		return fmt.Errorf("--layer2-packets-per-second=%d: want 1 to 1000000", *pace)
+	}
+	if *refresh < time.Second {
+		return fmt.Errorf("--layer2-refresh=%s: want at least 1s", *refresh)
+	}
+	wire := layer2.Config{PacketsPerSecond: *pace, Refresh: *refresh, NoProbes: !*probe}
 	detect, err := gossip.ParseDetection(*detection)
 	if err != nil {
 		return fmt.Errorf("--failure-detection=%w", err)
@@ -89,7 +100,7 @@ func run(ctx context.Context) error {
 			cancel()
 		}
 	})
-	driver := layer2.New(layer2.Config{}, logger, reg)
+	driver := layer2.New(wire, logger, reg)
 	running.Go(func() { driver.Run(parts) })
 
 	ready.set(cluster.Ready, driver.Ready)

@@ -29,9 +29,9 @@ type Announcer struct {
 	kick    chan struct{} // something changed that reconcile has to look at
 	changed chan struct{}
 
-	// cluster are the MACs of all nodes, this one's included; nil as long as the others' are not known. The map is replaced,
-	// never changed.
-	cluster atomic.Pointer[map[hwAddr]struct{}]
+	// cluster are the MACs of all nodes, this one's included, and until when each is one; the zero time is for ever. It is
+	// nil as long as the others' are not known. The map is replaced, never changed.
+	cluster atomic.Pointer[map[hwAddr]time.Time]
 
 	mu        sync.Mutex
 	announced map[netip.Addr]Scope
@@ -43,6 +43,7 @@ type Announcer struct {
 	listErr   error // why the interfaces are not known
 	published []Interface
 	peers     []hwAddr                // nil: not told yet
+	left      map[hwAddr]time.Time    // that were peers, and until when they are held for such
 	macs      []hwAddr                // of this node
 	local     map[netip.Addr][]string // this node's own addresses; replaced, never changed
 	doubled   map[netip.Addr]struct{} // announced addresses that the kernel answers for too, as it was logged
@@ -57,6 +58,7 @@ func New(c Config, logger log.Logger, reg prometheus.Registerer) *Announcer {
 		kick:      make(chan struct{}, 1),
 		changed:   make(chan struct{}, 1),
 		announced: map[netip.Addr]Scope{},
+		left:      map[hwAddr]time.Time{},
 		ports:     map[int]*port{},
 		faults:    map[faultKey]*fault{},
 		listErr:   errors.New("the interfaces have not been listed yet"),
@@ -156,6 +158,10 @@ func (a *Announcer) Use(interfaces []string) {
 	a.reconcileSoon()
 }
 
+// peerMemory is how long the MACs of a peer that is gone are still held for the cluster's. A node that is taken for dead
+// and lives goes on for a moment to say what it said, until it hears that another has its addresses.
+const peerMemory = 10 * time.Second
+
 // SetPeers tells the MACs of the other nodes' interfaces. What they say about this node's addresses is no conflict: it
 // is settled between the speakers, and one of them may stand in for this node. The list should go on to have a node whose
 // speaker is away. Before SetPeers is called nobody is held for a stranger.
@@ -171,6 +177,11 @@ func (a *Announcer) SetPeers(macs []net.HardwareAddr) {
 	if a.peers != nil && slices.Equal(peers, a.peers) {
 		return
 	}
+	now := time.Now()
+	maps.DeleteFunc(a.left, func(_ hwAddr, until time.Time) bool { return now.After(until) })
+	for _, mac := range a.peers {
+		a.left[mac] = now.Add(peerMemory)
+	}
 	a.peers = peers
 	a.introduce()
 }
@@ -180,12 +191,9 @@ func (a *Announcer) introduce() {
 	if a.peers == nil {
 		return
 	}
-	all := make(map[hwAddr]struct{}, len(a.peers)+len(a.macs))
-	for _, mac := range a.peers {
-		all[mac] = struct{}{}
-	}
-	for _, mac := range a.macs {
-		all[mac] = struct{}{}
+	all := maps.Clone(a.left)
+	for _, mac := range slices.Concat(a.peers, a.macs) {
+		all[mac] = time.Time{}
 	}
 	a.cluster.Store(&all)
 }
@@ -196,8 +204,8 @@ func (a *Announcer) familiar(mac hwAddr) bool {
 	if all == nil {
 		return true
 	}
-	_, ok := (*all)[mac]
-	return ok
+	until, ok := (*all)[mac]
+	return ok && (until.IsZero() || time.Now().Before(until))
 }
 
 // Conflicts returns which of this node's addresses strangers claim now, sorted by address and interface. Changed tells

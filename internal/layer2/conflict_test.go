@@ -9,8 +9,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-kit/log"
 	"github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -259,10 +261,31 @@ func TestWhatTheClusterSaysIsNoConflict(t *testing.T) {
 			t.Errorf("%s: conflicts %v", tc.name, got)
 		}
 	}
-	a.SetPeers(nil)
-	if got := claims(theirMAC); len(got) != 2 {
-		t.Errorf("of a peer that is none any more: conflicts %v, want 2", got)
+	if got := claims(strange); len(got) != 2 {
+		t.Errorf("a stranger's: conflicts %v, want 2", got)
 	}
+}
+
+func TestAPeerIsRememberedForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := New(Config{}, log.NewNopLogger(), prometheus.NewRegistry())
+		if !a.familiar(hw(strange)) {
+			t.Error("before the peers are known somebody is a stranger")
+		}
+		a.SetPeers([]net.HardwareAddr{theirMAC, absentMAC})
+		a.SetPeers([]net.HardwareAddr{absentMAC})
+		time.Sleep(peerMemory - time.Second)
+		if !a.familiar(hw(theirMAC)) {
+			t.Error("a peer that has just left is a stranger")
+		}
+		time.Sleep(2 * time.Second)
+		if a.familiar(hw(theirMAC)) {
+			t.Error("a peer that left long ago is none")
+		}
+		if !a.familiar(hw(absentMAC)) || a.familiar(hw(strange)) {
+			t.Error("who stayed is a stranger, or a stranger is not")
+		}
+	})
 }
 
 func TestAConflictIsOverWhenTheOtherIsSilent(t *testing.T) {

@@ -95,7 +95,7 @@ func TestOtherPeoplesARPEndsInTheKernel(t *testing.T) {
 	a.Apply(scopes, nil)
 	before, _ := a.received()
 	n.flooder("lan0").send(20000, 0, asking(hw(theirMAC), "10.0.0.1", hosts(5000)))
-	w := n.tap("lan0") // now, so that it does not see the flood
+	w := n.tap("lan0")                                       // now, so that it does not see the flood
 	w.askARP("192.0.2.99", "192.0.2.50", ethernet.Broadcast) // whose sender is one of ours too
 	if got := w.answersBefore("192.0.2.51", "192.0.2.50"); got != 1 {
 		t.Fatalf("our own was answered %d times, want once", got)
