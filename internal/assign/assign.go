@@ -21,6 +21,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -52,8 +53,8 @@ type Controller struct {
 	class   string
 	metrics *metrics
 
-	services cache.SharedIndexInformer
-	source   kube.ConfigSource
+	services, namespaces cache.SharedIndexInformer
+	source               kube.ConfigSource
 
 	inbox    *inbox
 	desk     *desk
@@ -68,14 +69,15 @@ type Controller struct {
 // New makes a controller.
 func New(o Options) *Controller {
 	c := &Controller{
-		client:   o.Client,
-		events:   o.Events,
-		logger:   o.Logger,
-		class:    o.Class,
-		services: o.Client.Services(),
-		source:   o.Config,
-		pause:    reviewPause,
-		book:     newBook(o.Class),
+		client:     o.Client,
+		events:     o.Events,
+		logger:     o.Logger,
+		class:      o.Class,
+		services:   o.Client.Services(),
+		namespaces: o.Client.Namespaces(),
+		source:     o.Config,
+		pause:      reviewPause,
+		book:       newBook(o.Class),
 	}
 	c.metrics = newMetrics(c, o.Registry)
 	return c
@@ -83,10 +85,10 @@ func New(o Options) *Controller {
 
 // Start runs the caches until ctx is done, and returns when each has been read once.
 func (c *Controller) Start(ctx context.Context) error {
-	if err := kube.Run(ctx, c.services); err != nil {
-		return err
-	}
-	return c.source.Run(ctx)
+	var reading errgroup.Group
+	reading.Go(func() error { return kube.Run(ctx, c.services, c.namespaces) })
+	reading.Go(func() error { return c.source.Run(ctx) })
+	return reading.Wait()
 }
 
 // Ready says what has not been read yet; nil when all has.
@@ -106,7 +108,9 @@ type cached struct {
 }
 
 // caches are all but the configuration's.
-func (c *Controller) caches() []cached { return []cached{{resourceServices, c.services}} }
+func (c *Controller) caches() []cached {
+	return []cached{{resourceServices, c.services}, {resourceNamespaces, c.namespaces}}
+}
 
 // Run assigns addresses until ctx is done; then it waits for the writes under way. Start must have returned. Only
 // one process may be in it: see kube.Client.Lead.
@@ -170,12 +174,17 @@ func (c *Controller) freshServices(ctx context.Context) ([]*corev1.Service, erro
 func (c *Controller) begin(strays []*corev1.Service) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, obj := range c.namespaces.GetStore().List() {
+		ns := obj.(*corev1.Namespace)
+		c.book.namespace(ns.Name, ns.Labels)
+	}
 	c.configure()
 	var services []*corev1.Service
 	for _, obj := range c.services.GetStore().List() {
 		services = append(services, obj.(*corev1.Service))
 	}
 	c.book.start(services, strays, time.Now())
+	c.review()
 	c.plan()
 }
 
@@ -208,24 +217,45 @@ func (c *Controller) loop(ctx context.Context) {
 func (c *Controller) takeIn(subjects []subject) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, configuration := time.Now(), false
+	configuration := false
 	for _, s := range subjects {
-		if s.resource != resourceServices {
+		switch s.resource {
+		case resourceServices:
+			c.takeInService(s.key)
+		case resourceNamespaces:
+			c.book.namespace(s.key.Name, c.labelsOf(s.key.Name))
+		default:
 			configuration = true
-			continue
 		}
-		obj, shown, err := c.services.GetStore().GetByKey(s.key.String())
-		if err == nil && shown {
-			c.book.observe(obj.(*corev1.Service), true, now)
-		} else {
-			c.book.absent(s.key)
-		}
-		c.book.touch(s.key) // a write that failed is tried again
 	}
 	if configuration {
-		c.configure()
+		if c.configure() {
+			c.review()
+		} else {
+			c.reviewSoon()
+		}
 	}
 	c.plan()
+}
+
+// takeInService looks at a Service that may have changed.
+func (c *Controller) takeInService(key types.NamespacedName) {
+	obj, shown, err := c.services.GetStore().GetByKey(key.String())
+	if err == nil && shown {
+		c.book.observe(obj.(*corev1.Service), true, time.Now())
+	} else {
+		c.book.absent(key)
+	}
+	c.book.touch(key) // a write that failed is tried again
+}
+
+// labelsOf returns the labels of a namespace, nil when it is gone.
+func (c *Controller) labelsOf(namespace string) map[string]string {
+	obj, shown, err := c.namespaces.GetStore().GetByKey(namespace)
+	if err != nil || !shown {
+		return nil
+	}
+	return obj.(*corev1.Namespace).Labels
 }
 
 // look looks at the status of all configuration objects.
@@ -287,8 +317,10 @@ func (c *Controller) planService(key types.NamespacedName) {
 	c.desk.queue(task{subject: s, do: func(ctx context.Context) (func(), error) { return c.write(ctx, write) }})
 }
 
-// resourceServices is the name of the Services' resource.
-const resourceServices = "services"
+const (
+	resourceServices   = "services"
+	resourceNamespaces = "namespaces"
+)
 
 // configurationSubject stands for the configuration as a whole.
 var configurationSubject = subject{resource: "configuration"}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
@@ -169,6 +170,7 @@ func TestARestartChangesNothingAndWritesNothing(t *testing.T) {
 	}
 	w.service("marker")
 	kubetest.Eventually(t, "marker has an address", func() bool { return w.shown("marker") != "" })
+	w.hasCounts("lan", "256 16 240 0", "18446744073709551616 15 18446744073709551601 0")
 	stop()
 
 	before := map[string]string{}
@@ -184,10 +186,18 @@ func TestARestartChangesNothingAndWritesNothing(t *testing.T) {
 			t.Errorf("after the restart %s shows %q, before %q", name, got, want)
 		}
 	}
+	w.hasCounts("lan", "256 17 239 0", "18446744073709551616 15 18446744073709551601 0")
+	pools := 0
 	for _, request := range w.Writes()[writes:] {
-		if !strings.HasSuffix(request, " web/new") && !strings.HasPrefix(request, "POST events") {
+		switch {
+		case request == "PATCH ipaddresspools/status lan":
+			pools++
+		case !strings.HasSuffix(request, " web/new") && !strings.HasPrefix(request, "POST events"):
 			t.Errorf("the restart wrote: %s", request)
 		}
+	}
+	if pools != 1 {
+		t.Errorf("the pool was written %d times; want once, for the new Service", pools)
 	}
 	if got := w.reasons("s10"); !slices.Equal(got, []string{"AddressAssigned"}) {
 		t.Errorf("events of s10: %v, want the first assignment and no more", got)
@@ -215,6 +225,89 @@ func TestOfTwoClaimsOfOneAddressTheOlderStands(t *testing.T) {
 	w.shows("younger", "192.0.2.2 @lan True:AddressAssigned")
 	w.shows("older", "192.0.2.1 @lan True:AddressAssigned")
 	w.hasEvent("younger", corev1.EventTypeWarning, "AddressConflict", "192.0.2.1 belongs to Service web/older")
+}
+
+func TestTheCountsOfAPoolAreWrittenOnceForManyServices(t *testing.T) {
+	w := newWorld(t)
+	w.pool("lan", "192.0.2.0/24")
+	for i := range 100 {
+		w.service(fmt.Sprintf("s%02d", i))
+	}
+	w.startAt(200*time.Millisecond, "")
+	w.hasCounts("lan", "256 100 156 0", "none")
+	pools, services := 0, 0
+	for _, request := range w.Writes() {
+		switch {
+		case request == "PATCH ipaddresspools/status lan":
+			pools++
+		case strings.HasPrefix(request, "PATCH services/status"):
+			if services++; pools > 0 && services <= 100-writers {
+				t.Errorf("the pool was written when only %d Services were", services)
+			}
+		}
+	}
+	if pools != 1 {
+		t.Errorf("the pool was written %d times", pools)
+	}
+}
+
+func TestANamespaceIsServedByThePoolThatSelectsIt(t *testing.T) {
+	w := newWorld(t)
+	w.Create("namespaces", &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "web", Labels: map[string]string{"tier": "gold"}}})
+	w.pool("gold", "192.0.2.0/31")
+	w.EditPool("gold", func(p *v1beta1.IPAddressPool) {
+		p.Spec.ServiceAllocation = &v1beta1.ServiceAllocation{NamespaceSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{"tier": "gold"}}}}
+	})
+	w.start("")
+	w.service("a")
+	w.shows("a", "192.0.2.0 @gold True:AddressAssigned")
+	relabel := func(tier string) {
+		w.EditNamespace("web", func(ns *corev1.Namespace) { ns.Labels = map[string]string{"tier": tier} })
+	}
+	relabel("lead")
+	kubetest.Eventually(t, "nobody in it is served any more", func() bool {
+		w.service("b")
+		defer w.Delete("services", "web", "b")
+		kubetest.Eventually(t, "b is told", func() bool { return w.shown("b") != "" })
+		return strings.HasPrefix(w.shown("b"), "False:")
+	})
+	w.service("c")
+	kubetest.Eventually(t, "c waits", func() bool { return strings.HasPrefix(w.shown("c"), "False:") })
+	if got, want := w.shown("a"), "192.0.2.0 @gold True:AddressAssigned"; got != want {
+		t.Errorf("a shows %q, want %q: labels take nothing away", got, want)
+	}
+	relabel("gold")
+	w.shows("c", "192.0.2.1 @gold True:AddressAssigned")
+}
+
+func TestNothingIsGivenBeforeEverythingHasBeenRead(t *testing.T) {
+	for _, resource := range []string{"services", "namespaces", "ipaddresspools", "communities"} {
+		t.Run(resource, func(t *testing.T) {
+			w := newWorld(t)
+			w.pool("lan", "192.0.2.0/24")
+			w.service("a")
+			var asked atomic.Int32
+			w.Fault(func(r *http.Request) int {
+				if strings.HasSuffix(r.URL.Path, "/"+resource) {
+					asked.Add(1)
+					return http.StatusForbidden
+				}
+				return 0
+			})
+			c, stop := w.launch(time.Millisecond, "")
+			kubetest.Eventually(t, "all else has been read", func() bool {
+				err := c.Ready()
+				return asked.Load() > 0 && err != nil && !strings.Contains(err.Error(), "\n")
+			})
+			if err := c.Ready(); err == nil || !strings.Contains(err.Error(), resource) {
+				t.Errorf("ready without %s: %v", resource, err)
+			}
+			stop()
+			if writes := w.Writes(); len(writes) > 0 {
+				t.Errorf("wrote %v", writes)
+			}
+		})
+	}
 }
 
 func TestAPoolThatShrinksKeepsItsHolders(t *testing.T) {

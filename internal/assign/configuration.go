@@ -93,10 +93,10 @@ func collect[T metav1.Object](into map[subject]configObject, objects []T) {
 }
 
 // configure reads the configuration from its source. If it asks for anything else than before, it is put in force.
-func (c *Controller) configure() {
+func (c *Controller) configure() (changed bool) {
 	r := c.source.Resources()
 	objects := objectsOf(r)
-	changed := c.config.objects == nil || len(objects) != len(c.config.objects)
+	changed = c.config.objects == nil || len(objects) != len(c.config.objects)
 	for s, o := range objects {
 		before := c.config.objects[s]
 		changed = changed || !o.same(before)
@@ -106,8 +106,7 @@ func (c *Controller) configure() {
 	}
 	c.config.objects = objects
 	if !changed {
-		c.reviewSoon()
-		return
+		return false
 	}
 	cfg, problems := config.New(r)
 	c.config.problems = map[subject][]config.Problem{}
@@ -116,7 +115,7 @@ func (c *Controller) configure() {
 		c.config.problems[s] = append(c.config.problems[s], p)
 	}
 	c.book.configure(poolsInForce(cfg, r.Pools))
-	c.review()
+	return true
 }
 
 // poolsInForce are the accepted pools, and, without addresses, those that exist and are not accepted: a mistake in an

@@ -212,6 +212,12 @@ func (a *API) EditServiceStatus(namespace, name string, edit func(*corev1.Servic
 	a.edit(request{resource: "services", namespace: namespace, name: name, subresource: "status"}, &corev1.Service{}, func(obj metav1.Object) { edit(obj.(*corev1.Service)) })
 }
 
+// EditNamespace changes a namespace.
+func (a *API) EditNamespace(name string, edit func(*corev1.Namespace)) {
+	a.t.Helper()
+	a.edit(request{resource: "namespaces", name: name}, &corev1.Namespace{}, func(obj metav1.Object) { edit(obj.(*corev1.Namespace)) })
+}
+
 // EditPool changes a pool as its author would.
 func (a *API) EditPool(name string, edit func(*v1beta1.IPAddressPool)) {
 	a.t.Helper()
