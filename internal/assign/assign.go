@@ -55,6 +55,7 @@ type Controller struct {
 
 	services, namespaces cache.SharedIndexInformer
 	source               kube.ConfigSource
+	documents            *documents // nil when the source has objects with a status of their own
 
 	inbox    *inbox
 	desk     *desk
@@ -64,6 +65,7 @@ type Controller struct {
 	mu     sync.Mutex // held by the loop while it changes what follows, and by the metrics while they read it
 	book   *book
 	config configuration
+	began  bool // everything has been read, and addresses are assigned
 }
 
 // New makes a controller.
@@ -79,6 +81,9 @@ func New(o Options) *Controller {
 		pause:      reviewPause,
 		book:       newBook(o.Class),
 	}
+	if source, ok := o.Config.(*kube.ConfigMapSource); ok {
+		c.documents = newDocuments(o.Client, source)
+	}
 	c.metrics = newMetrics(c, o.Registry)
 	return c
 }
@@ -86,7 +91,9 @@ func New(o Options) *Controller {
 // Start runs the caches until ctx is done, and returns when each has been read once.
 func (c *Controller) Start(ctx context.Context) error {
 	var reading errgroup.Group
-	reading.Go(func() error { return kube.Run(ctx, c.services, c.namespaces) })
+	for _, cached := range c.caches() {
+		reading.Go(func() error { return kube.Run(ctx, cached.informer) })
+	}
 	reading.Go(func() error { return c.source.Run(ctx) })
 	return reading.Wait()
 }
@@ -109,47 +116,85 @@ type cached struct {
 
 // caches are all but the configuration's.
 func (c *Controller) caches() []cached {
-	return []cached{{resourceServices, c.services}, {resourceNamespaces, c.namespaces}}
+	all := []cached{{resourceServices, c.services}, {resourceNamespaces, c.namespaces}}
+	if c.documents != nil {
+		all = append(all, cached{resourceConfigMaps, c.documents.status})
+	}
+	return all
 }
 
 // Run assigns addresses until ctx is done; then it waits for the writes under way. Start must have returned. Only
 // one process may be in it: see kube.Client.Lead.
 func (c *Controller) Run(ctx context.Context) error {
-	strays, err := c.freshServices(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	c.inbox = newInbox()
-	c.desk = newDesk(c.inbox, c.logger, c.metrics.writes)
-
-	c.reviewer = newReviewer(c.pause)
-
-	c.mu.Lock()
-	c.book = newBook(c.class)
-	c.config = configuration{}
-	c.mu.Unlock()
-	c.begin(strays)
-
-	for _, cached := range c.caches() {
-		registration, err := cached.informer.AddEventHandler(c.inbox.handler(cached.resource))
-		if err != nil {
-			return fmt.Errorf("watch %s: %w", cached.resource, err)
-		}
-		defer cached.informer.RemoveEventHandler(registration)
-	}
-	stop, err := c.source.OnChange(func() { c.inbox.add(configurationSubject) })
+	c.reset()
+	stop, err := c.listen()
 	if err != nil {
 		return err
 	}
 	defer stop()
+	// A write that has begun is carried through: to stop in the middle would leave its result unknown.
+	tasks, outcomes := c.desk.open(context.WithoutCancel(ctx))
+	defer func() {
+		close(tasks)
+		for o := range outcomes {
+			c.finish(o)
+		}
+	}()
+	c.look() // where a ConfigMap is at fault, says so
+	c.loop(ctx, tasks, outcomes, func() bool { return c.source.Ready() == nil })
+	strays, err := c.freshServices(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.begin(strays)
 	level.Info(c.logger).Log("msg", "assigning addresses", "services", len(c.book.entries))
 	c.metrics.leading.Set(1)
 	defer c.metrics.leading.Set(0)
-	c.loop(ctx)
+	c.loop(ctx, tasks, outcomes, func() bool { return false })
 	return nil
+}
+
+// reset forgets what an earlier Run knew.
+func (c *Controller) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inbox = newInbox()
+	c.desk = newDesk(c.inbox, c.logger, c.metrics.writes)
+	c.reviewer = newReviewer(c.pause)
+	c.book = newBook(c.class)
+	c.config = configuration{}
+	c.began = false
+	if c.documents != nil {
+		c.documents.restore()
+	}
+}
+
+// listen has what changes put into the inbox, until stop is called.
+func (c *Controller) listen() (stop func(), err error) {
+	var undo []func()
+	stop = func() {
+		for _, f := range undo {
+			f()
+		}
+	}
+	for _, cached := range c.caches() {
+		registration, err := cached.informer.AddEventHandler(c.inbox.handler(cached.resource))
+		if err != nil {
+			stop()
+			return nil, fmt.Errorf("watch %s: %w", cached.resource, err)
+		}
+		undo = append(undo, func() { _ = cached.informer.RemoveEventHandler(registration) }) // no error of a registration of its own
+	}
+	end, err := c.source.OnChange(func() { c.inbox.add(configurationSubject) })
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	undo = append(undo, end)
+	return stop, nil
 }
 
 // freshServices waits until the cache of Services shows everything that an earlier leader wrote, and returns the
@@ -174,6 +219,7 @@ func (c *Controller) freshServices(ctx context.Context) ([]*corev1.Service, erro
 func (c *Controller) begin(strays []*corev1.Service) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.began = true
 	for _, obj := range c.namespaces.GetStore().List() {
 		ns := obj.(*corev1.Namespace)
 		c.book.namespace(ns.Name, ns.Labels)
@@ -188,18 +234,12 @@ func (c *Controller) begin(strays []*corev1.Service) {
 	c.plan()
 }
 
-// loop takes in what changed, decides, and hands out the writes.
-func (c *Controller) loop(ctx context.Context) {
-	// A write that has begun is carried through: to stop in the middle would leave its result unknown.
-	tasks, outcomes := c.desk.open(context.WithoutCancel(ctx))
-	for {
+// loop takes in what changed, decides, and hands out the writes, until ctx is done or what it is for is achieved.
+func (c *Controller) loop(ctx context.Context, tasks chan<- task, outcomes <-chan outcome, achieved func() bool) {
+	for !achieved() {
 		out, next := c.desk.next(tasks)
 		select {
 		case <-ctx.Done():
-			close(tasks)
-			for o := range outcomes {
-				c.finish(o)
-			}
 			return
 		case out <- next:
 			c.desk.handedOut(next)
@@ -217,6 +257,10 @@ func (c *Controller) loop(ctx context.Context) {
 func (c *Controller) takeIn(subjects []subject) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.began {
+		c.reviewSoon()
+		return // begin reads everything
+	}
 	configuration := false
 	for _, s := range subjects {
 		switch s.resource {

@@ -218,6 +218,12 @@ func (a *API) EditNamespace(name string, edit func(*corev1.Namespace)) {
 	a.edit(request{resource: "namespaces", name: name}, &corev1.Namespace{}, func(obj metav1.Object) { edit(obj.(*corev1.Namespace)) })
 }
 
+// EditConfigMap changes a ConfigMap.
+func (a *API) EditConfigMap(namespace, name string, edit func(*corev1.ConfigMap)) {
+	a.t.Helper()
+	a.edit(request{resource: "configmaps", namespace: namespace, name: name}, &corev1.ConfigMap{}, func(obj metav1.Object) { edit(obj.(*corev1.ConfigMap)) })
+}
+
 // EditPool changes a pool as its author would.
 func (a *API) EditPool(name string, edit func(*v1beta1.IPAddressPool)) {
 	a.t.Helper()
@@ -275,6 +281,11 @@ func (a *API) Pool(name string) *v1beta1.IPAddressPool {
 // L2Advertisement returns an advertisement as it is now, nil when there is none.
 func (a *API) L2Advertisement(name string) *v1beta1.L2Advertisement {
 	return get(a, request{resource: "l2advertisements", name: name}, &v1beta1.L2Advertisement{})
+}
+
+// ConfigMap returns a ConfigMap as it is now, nil when there is none.
+func (a *API) ConfigMap(namespace, name string) *corev1.ConfigMap {
+	return get(a, request{resource: "configmaps", namespace: namespace, name: name}, &corev1.ConfigMap{})
 }
 
 // Secret returns a Secret as it is now, nil when there is none.
