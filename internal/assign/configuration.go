@@ -15,6 +15,7 @@ import (
 
 // configuration is the configuration in force, and the objects it was made from.
 type configuration struct {
+	memory   config.Memory
 	objects  map[subject]configObject // nil before the first one is known
 	problems map[subject][]config.Problem
 }
@@ -108,7 +109,7 @@ func (c *Controller) configure() (changed bool) {
 	if !changed {
 		return false
 	}
-	cfg, problems := config.New(r)
+	cfg, problems := c.config.memory.New(r)
 	c.config.problems = map[subject][]config.Problem{}
 	for _, p := range problems {
 		s := configSubject(p.Kind, p.Name)
