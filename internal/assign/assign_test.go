@@ -142,6 +142,39 @@ func TestADeletedPoolWithdrawsItsAddresses(t *testing.T) {
 	w.shows("a", "198.51.100.0 @other True:AddressAssigned")
 }
 
+func TestEveryKindSaysWhetherItIsInForce(t *testing.T) {
+	w := newWorld(t)
+	profile := &v1beta1.BFDProfile{ObjectMeta: metav1.ObjectMeta{Name: "fast"}}
+	community := &v1beta1.Community{ObjectMeta: metav1.ObjectMeta{Name: "names"}}
+	community.Spec.Communities = []v1beta1.CommunityAlias{{Name: "customer", Value: "nonsense"}}
+	peer := &v1beta1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: "tor"}}
+	peer.Spec.PeerAddress, peer.Spec.MyASN, peer.Spec.PeerASN, peer.Spec.BFDProfile = "192.0.2.1", new(int64(64512)), new(int64(64513)), "slow"
+	adv := &v1beta1.BGPAdvertisement{ObjectMeta: metav1.ObjectMeta{Name: "all"}}
+	adv.Spec.Peers = []string{"tor"}
+	w.Create("bfdprofiles", profile)
+	w.Create("communities", community)
+	w.Create("bgppeers", peer)
+	w.Create("bgpadvertisements", adv)
+	w.start("")
+	for _, want := range []struct {
+		resource, name, kind string
+		status               metav1.ConditionStatus
+		reason               string
+	}{
+		{"bfdprofiles", "fast", "Accepted", metav1.ConditionTrue, "Accepted"},
+		{"communities", "names", "Accepted", metav1.ConditionFalse, "InvalidValue"},
+		{"bgppeers", "tor", "Accepted", metav1.ConditionTrue, "Accepted"},
+		{"bgppeers", "tor", "ResolvedRefs", metav1.ConditionFalse, "BFDProfileNotFound"},
+		{"bgpadvertisements", "all", "Accepted", metav1.ConditionTrue, "Accepted"},
+		{"bgpadvertisements", "all", "ResolvedRefs", metav1.ConditionTrue, "ResolvedRefs"},
+	} {
+		w.hasCondition(want.name, func() []metav1.Condition { return w.Conditions(want.resource, want.name) }, want.kind, want.status, want.reason)
+	}
+	if c := w.Conditions("bfdprofiles", "fast"); len(c) != 1 {
+		t.Errorf("a profile names nothing, and has the conditions %v", c)
+	}
+}
+
 func TestAnAdvertisementOfAPoolThatDoesNotExistSaysSo(t *testing.T) {
 	w := newWorld(t)
 	adv := &v1beta1.L2Advertisement{}
@@ -497,6 +530,64 @@ func TestSomebodyElseWritingAllTheTimeLosesNothing(t *testing.T) {
 	for i := range 50 {
 		w.shows(fmt.Sprintf("s%02d", i), fmt.Sprintf("192.0.2.%d @lan True:AddressAssigned", i))
 	}
+}
+
+func TestAnAPIServerThatIsGoneInMidAssignmentLosesNothing(t *testing.T) {
+	w := newWorld(t)
+	w.pool("lan", "192.0.2.0/24")
+	for i := range 60 {
+		w.service(fmt.Sprintf("s%02d", i))
+	}
+	var writes atomic.Int32
+	half := make(chan struct{})
+	w.Fault(func(r *http.Request) int {
+		if r.Method == http.MethodPatch && writes.Add(1) == 30 {
+			close(half)
+		}
+		return 0
+	})
+	w.start("")
+	<-half
+	back := w.Vanish()
+	before := map[string]string{}
+	for _, svc := range w.Services() {
+		if len(svc.Status.LoadBalancer.Ingress) > 0 {
+			before[svc.Name] = w.shown(svc.Name)
+		}
+	}
+	if len(before) == 0 || len(before) == 60 {
+		t.Fatalf("%d of 60 have an address: this is not the middle", len(before))
+	}
+	w.service("meanwhile")
+	back()
+	for i := range 60 {
+		name := fmt.Sprintf("s%02d", i)
+		w.shows(name, fmt.Sprintf("192.0.2.%d @lan True:AddressAssigned", i))
+		if was, had := before[name]; had && was != w.shown(name) {
+			t.Errorf("%s had %s", name, was)
+		}
+	}
+	w.shows("meanwhile", "192.0.2.60 @lan True:AddressAssigned")
+}
+
+func TestANonsensicalRequestIsToldAndHindersNoOther(t *testing.T) {
+	w := newWorld(t)
+	w.pool("lan", "192.0.2.0/24")
+	w.start("")
+	asking := func(annotation, value string) func(*corev1.Service) {
+		return func(svc *corev1.Service) { svc.Annotations = map[string]string{annotation: value} }
+	}
+	w.service("thousand", asking(service.AnnotationAddresses, strings.Repeat("192.0.2.1,", 999)+"192.0.2.1"))
+	w.service("binary", asking(service.AnnotationAddressPool, "\x01\x02"))
+	w.service("long", asking(service.AnnotationAddresses, strings.Repeat("x", 200<<10)))
+	w.service("sane")
+	w.shows("sane", "192.0.2.0 @lan True:AddressAssigned")
+	w.shows("thousand", "False:TooManyAddresses")
+	w.shows("binary", "False:InvalidPool")
+	w.shows("long", "False:InvalidAddress")
+	w.hasEvent("long", corev1.EventTypeWarning, "AllocationFailed", `"xxxxx`)
+	w.EditService("web", "thousand", asking(service.AnnotationAddresses, "192.0.2.9"))
+	w.shows("thousand", "192.0.2.9 @lan True:AddressAssigned")
 }
 
 func TestANamespaceThatMayNotBeWrittenHindersNoOther(t *testing.T) {

@@ -288,6 +288,19 @@ func (a *API) ConfigMap(namespace, name string) *corev1.ConfigMap {
 	return get(a, request{resource: "configmaps", namespace: namespace, name: name}, &corev1.ConfigMap{})
 }
 
+// Conditions returns the conditions that the status of a cluster-scoped object has.
+func (a *API) Conditions(resource, name string) []metav1.Condition {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var obj struct {
+		Status struct{ Conditions []metav1.Condition }
+	}
+	if stored := a.objects[resource][request{name: name}.key()]; stored != nil {
+		fill(a, stored, &obj)
+	}
+	return obj.Status.Conditions
+}
+
 // Secret returns a Secret as it is now, nil when there is none.
 func (a *API) Secret(namespace, name string) *corev1.Secret {
 	return get(a, request{resource: "secrets", namespace: namespace, name: name}, &corev1.Secret{})
