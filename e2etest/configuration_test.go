@@ -41,7 +41,6 @@ func objects(t *testing.T, kind string) dynamic.ResourceInterface {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.QPS = -1
 	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {
 		t.Fatal(err)
