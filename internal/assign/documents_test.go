@@ -225,21 +225,21 @@ func TestWithoutAnyConfigurationNothingIsGivenOrWithdrawn(t *testing.T) {
 
 func TestTheStatusOfManyDocumentsFitsIntoAConfigMap(t *testing.T) {
 	var s documentsStatus
-	for i := range 4000 {
+	for i := range 400 {
 		c := metav1.Condition{Type: "Accepted", Status: metav1.ConditionTrue, Reason: "Accepted", Message: strings.Repeat("x", 100)}
 		if i%8 == 0 {
 			c.Status = metav1.ConditionFalse
 		}
 		s.Objects = append(s.Objects, namedStatus{"IPAddressPool", fmt.Sprint("p", i), v1beta1.IPAddressPoolStatus{Conditions: []metav1.Condition{c}}})
 	}
-	for _, step := range []struct{ most, objects int }{{4 << 20, 4000}, {500 << 10, 500}, {70 << 10, 250}} {
+	for _, step := range []struct{ most, objects int }{{4 << 20, 400}, {50 << 10, 50}, {7 << 10, 25}} {
 		text, err := s.text(step.most)
 		var got documentsStatus
-		if err != nil || yaml.Unmarshal([]byte(text), &got) != nil || len(got.Objects) != step.objects || got.Omitted != 4000-step.objects {
+		if err != nil || yaml.Unmarshal([]byte(text), &got) != nil || len(got.Objects) != step.objects || got.Omitted != 400-step.objects {
 			t.Errorf("at most %d bytes: %d bytes with %d objects, %d omitted, %v; want %d", step.most, len(text), len(got.Objects), got.Omitted, err, step.objects)
 		}
 	}
-	if len(s.Objects) != 4000 {
+	if len(s.Objects) != 400 {
 		t.Error("the status itself was cut")
 	}
 }
