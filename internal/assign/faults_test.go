@@ -68,8 +68,14 @@ func TestAnAPIServerThatIsGoneInMidAssignmentLosesNothing(t *testing.T) {
 	var writes atomic.Int32
 	half := make(chan struct{})
 	w.Fault(func(r *http.Request) int {
-		if r.Method == http.MethodPatch && writes.Add(1) == 30 {
-			close(half)
+		if r.Method == http.MethodPatch {
+			switch n := writes.Add(1); {
+			case n == 30:
+				close(half)
+				fallthrough
+			case n > 30:
+				panic(http.ErrAbortHandler) // no answer any more
+			}
 		}
 		return 0
 	})

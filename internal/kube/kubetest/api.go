@@ -313,10 +313,11 @@ func (a *API) watch(w http.ResponseWriter, r *http.Request, req request, done <-
 	}
 }
 
-// Eventually waits until condition holds; it says what it waited for when it does not within ten seconds.
+// Eventually waits until condition holds; it says what it waited for when it does not within half a minute,
+// which is for busy machines.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	const limit, every = 10 * time.Second, 2 * time.Millisecond
+	const limit, every = 30 * time.Second, 2 * time.Millisecond
 	for deadline := time.Now().Add(limit); !condition(); time.Sleep(every) {
 		if time.Now().After(deadline) {
 			t.Fatalf("after %v still waiting for this: %s", limit, what)
