@@ -10,18 +10,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/yaml"
 
 	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/e2etest/app"
 	"heraldlb.io/herald/internal/config"
+	herald "heraldlb.io/herald/internal/kube"
 )
 
 // resources are the configuration kinds, as the API server's paths name them.
@@ -212,12 +217,18 @@ func TestCustomResourcesGiveTheSameConfigAsAConfigMapOfTheSameDocuments(t *testi
 		data["least-"+kind+".yaml"] = text
 		apply(t, []byte(text))
 	}
-	fromConfigMap, problems := config.Parse("herald-config", data)
-	if len(problems) > 0 {
-		t.Fatal(problems)
+	documents := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "same-documents", Namespace: metav1.NamespaceDefault}, Data: data}
+	maps := kube.CoreV1().ConfigMaps(documents.Namespace)
+	if _, err := maps.Create(t.Context(), documents, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
 	}
-	want, wantProblems := config.New(fromConfigMap)
-	got, gotProblems := config.New(servedResources(t))
+	t.Cleanup(func() {
+		if err := maps.Delete(context.Background(), documents.Name, metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	want, wantProblems := config.New(source(t, herald.ConfigFromConfigMap, documents.Name))
+	got, gotProblems := config.New(source(t, herald.ConfigFromCRD, ""))
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("from custom resources\n%+v\nfrom a ConfigMap\n%+v", got, want)
 	}
@@ -229,35 +240,50 @@ func TestCustomResourcesGiveTheSameConfigAsAConfigMapOfTheSameDocuments(t *testi
 	}
 }
 
-// servedResources are all configuration objects as the API server has them, of no age.
-func servedResources(t *testing.T) config.Resources {
+// source reads the configuration as Herald's programs do, from custom resources or a ConfigMap, and forgets the age of
+// the objects.
+func source(t *testing.T, kind, configMap string) config.Resources {
 	t.Helper()
-	return config.Resources{
-		Pools:             served[v1beta1.IPAddressPool](t, config.KindIPAddressPool),
-		L2Advertisements:  served[v1beta1.L2Advertisement](t, config.KindL2Advertisement),
-		BGPAdvertisements: served[v1beta1.BGPAdvertisement](t, config.KindBGPAdvertisement),
-		BGPPeers:          served[v1beta1.BGPPeer](t, config.KindBGPPeer),
-		BFDProfiles:       served[v1beta1.BFDProfile](t, config.KindBFDProfile),
-		Communities:       served[v1beta1.Community](t, config.KindCommunity),
-	}
-}
-
-func served[T any](t *testing.T, kind string) []*T {
-	t.Helper()
-	list, err := objects(t, kind).List(t.Context(), metav1.ListOptions{})
+	cfg, err := cluster.RESTConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []*T
-	for _, o := range list.Items {
-		o.SetCreationTimestamp(metav1.Time{})
-		object := new(T)
-		if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(o.Object, object, true); err != nil {
-			t.Fatalf("%s %s: %v", kind, o.GetName(), err)
-		}
-		all = append(all, object)
+	client, err := herald.NewClient(cfg, "herald-e2etest")
+	if err != nil {
+		t.Fatal(err)
 	}
-	return all
+	key := types.NamespacedName{Namespace: metav1.NamespaceDefault, Name: configMap}
+	from, err := client.ConfigSource(kind, key, log.NewNopLogger(), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := from.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := from.Ready(); err != nil {
+		t.Fatal(err)
+	}
+	r := from.Resources()
+	return config.Resources{
+		Pools: ageless(r.Pools), L2Advertisements: ageless(r.L2Advertisements), BGPAdvertisements: ageless(r.BGPAdvertisements),
+		BGPPeers: ageless(r.BGPPeers), BFDProfiles: ageless(r.BFDProfiles), Communities: ageless(r.Communities),
+	}
+}
+
+// ageless are copies of objects that do not say when they were made.
+func ageless[T interface {
+	metav1.Object
+	runtime.Object
+}](objects []T) []T {
+	var copies []T
+	for _, o := range objects {
+		c := o.DeepCopyObject().(T)
+		c.SetCreationTimestamp(metav1.Time{})
+		copies = append(copies, c)
+	}
+	return copies
 }
 
 func TestAPoolInUseIsNotDeletedByAccident(t *testing.T) {
