@@ -59,6 +59,7 @@ generate: ## what is generated: deep copies, CRDs, manifests/, the tables of doc
 .PHONY: manifests
 manifests: ## manifests/, rendered from config/
 	@{ echo '# Rendered from config/ by `make manifests`: edit there.'; $(GO) tool kustomize build config; } > manifests/herald.yaml
+	@{ echo '# Rendered from config/configmap by `make manifests`: edit there.'; $(GO) tool kustomize build config/configmap; } > manifests/herald-configmap.yaml
 
 .PHONY: lint
 lint: ## static checks: formatting, vet, staticcheck, and that what is generated is up to date

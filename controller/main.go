@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-kit/log/level"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/types"
 
 	"heraldlb.io/herald/internal/assign"
 	"heraldlb.io/herald/internal/cmdline"
@@ -52,7 +53,11 @@ func run(ctx context.Context) error {
 
 	registry := metrics.NewRegistry()
 	events := kube.NewEvents(client, "controller", logger, registry)
-	controller := assign.New(assign.Options{Client: client, Config: client.ConfigObjects(), Events: events, Logger: logger, Registry: registry, Class: *class})
+	source, err := client.ConfigSource(common.ConfigSource, types.NamespacedName{Namespace: common.Namespace, Name: common.ConfigMap}, logger, registry)
+	if err != nil {
+		return err
+	}
+	controller := assign.New(assign.Options{Client: client, Config: source, Events: events, Logger: logger, Registry: registry, Class: *class})
 	level.Info(logger).Log("msg", "controller starts", "version", cmdline.Version(), "commit", cmdline.Commit(), "class", *class)
 
 	tasks, working := errgroup.WithContext(ctx)

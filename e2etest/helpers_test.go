@@ -40,15 +40,23 @@ func apply(t *testing.T, manifest []byte) {
 	}
 }
 
-// remove deletes what is in a manifest and waits until it is gone.
+// remove deletes what is in a manifest and waits until it is gone. A pool may be refused at first: until its status
+// shows that nobody has its addresses any more.
 func remove(t *testing.T, manifest []byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := cluster.KubectlCommand(ctx, "delete", "--ignore-not-found", "--wait", "-f", "-")
-	cmd.Stdin = bytes.NewReader(manifest)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v: %v: %s", cmd, err, out)
+	err := install.Until(ctx, func() error {
+		cmd := cluster.KubectlCommand(ctx, "delete", "--ignore-not-found", "--wait", "-f", "-")
+		cmd.Stdin = bytes.NewReader(manifest)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%v: %w: %s", cmd, err, out)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

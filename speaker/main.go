@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log/level"
+	"k8s.io/apimachinery/pkg/types"
 
 	"heraldlb.io/herald/internal/announce"
 	"heraldlb.io/herald/internal/cmdline"
@@ -76,7 +77,12 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := announce.NewCluster(announce.NewInformers(client, client.ConfigObjects()))
+	reg := metrics.NewRegistry()
+	source, err := client.ConfigSource(common.ConfigSource, types.NamespacedName{Namespace: common.Namespace, Name: common.ConfigMap}, logger, reg)
+	if err != nil {
+		return err
+	}
+	cluster, err := announce.NewCluster(announce.NewInformers(client, source))
 	if err != nil {
 		return err
 	}
@@ -91,7 +97,6 @@ func run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
-	reg := metrics.NewRegistry()
 	var ready readiness
 	failed := make(chan error, 1)
 	running.Go(func() {

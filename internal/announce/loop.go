@@ -75,6 +75,7 @@ type Loop struct {
 	metrics *metrics
 
 	// Of the goroutine of Run.
+	memory    config.Memory
 	planner   *planner
 	announced map[netip.Addr]struct{}
 	standsIn  map[netip.Addr]string // for this node, which is away
@@ -206,7 +207,7 @@ func (l *Loop) say(h gossip.Health) {
 // read takes in what changed in the cluster.
 func (l *Loop) read(p pending) {
 	if p.config {
-		c, problems := config.New(l.cluster.resources())
+		c, problems := l.memory.New(l.cluster.resources())
 		for _, problem := range problems {
 			level.Debug(l.logger).Log("msg", "configuration object has a problem", "err", problem)
 		}

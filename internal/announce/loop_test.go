@@ -317,6 +317,8 @@ func TestTheLoop(t *testing.T) {
 		}
 		w.l2Adv.Modify(advertisement("all", v1beta1.L2AdvertisementSpec{Interfaces: []string{"eth0"}}))
 		w.announces("advertised on this one", "192.0.2.100")
+		w.l2Adv.Modify(advertisement("all", v1beta1.L2AdvertisementSpec{Interfaces: []string{}}))
+		w.announces("an edit that is refused", "192.0.2.100")
 		excluded := readyNode("n1", "192.0.2.11")
 		excluded.Labels[corev1.LabelNodeExcludeBalancers] = "true"
 		w.nodes.Modify(excluded)

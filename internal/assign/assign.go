@@ -21,6 +21,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -52,8 +53,9 @@ type Controller struct {
 	class   string
 	metrics *metrics
 
-	services cache.SharedIndexInformer
-	source   kube.ConfigSource
+	services, namespaces cache.SharedIndexInformer
+	source               kube.ConfigSource
+	documents            *documents // nil when the source has objects with a status of their own
 
 	inbox    *inbox
 	desk     *desk
@@ -63,19 +65,24 @@ type Controller struct {
 	mu     sync.Mutex // held by the loop while it changes what follows, and by the metrics while they read it
 	book   *book
 	config configuration
+	began  bool // everything has been read, and addresses are assigned
 }
 
 // New makes a controller.
 func New(o Options) *Controller {
 	c := &Controller{
-		client:   o.Client,
-		events:   o.Events,
-		logger:   o.Logger,
-		class:    o.Class,
-		services: o.Client.Services(),
-		source:   o.Config,
-		pause:    reviewPause,
-		book:     newBook(o.Class),
+		client:     o.Client,
+		events:     o.Events,
+		logger:     o.Logger,
+		class:      o.Class,
+		services:   o.Client.Services(),
+		namespaces: o.Client.Namespaces(),
+		source:     o.Config,
+		pause:      reviewPause,
+		book:       newBook(o.Class),
+	}
+	if source, ok := o.Config.(*kube.ConfigMapSource); ok {
+		c.documents = newDocuments(o.Client, source)
 	}
 	c.metrics = newMetrics(c, o.Registry)
 	return c
@@ -83,10 +90,12 @@ func New(o Options) *Controller {
 
 // Start runs the caches until ctx is done, and returns when each has been read once.
 func (c *Controller) Start(ctx context.Context) error {
-	if err := kube.Run(ctx, c.services); err != nil {
-		return err
+	var reading errgroup.Group
+	for _, cached := range c.caches() {
+		reading.Go(func() error { return kube.Run(ctx, cached.informer) })
 	}
-	return c.source.Run(ctx)
+	reading.Go(func() error { return c.source.Run(ctx) })
+	return reading.Wait()
 }
 
 // Ready says what has not been read yet; nil when all has.
@@ -106,46 +115,86 @@ type cached struct {
 }
 
 // caches are all but the configuration's.
-func (c *Controller) caches() []cached { return []cached{{resourceServices, c.services}} }
+func (c *Controller) caches() []cached {
+	all := []cached{{resourceServices, c.services}, {resourceNamespaces, c.namespaces}}
+	if c.documents != nil {
+		all = append(all, cached{resourceConfigMaps, c.documents.status})
+	}
+	return all
+}
 
 // Run assigns addresses until ctx is done; then it waits for the writes under way. Start must have returned. Only
 // one process may be in it: see kube.Client.Lead.
 func (c *Controller) Run(ctx context.Context) error {
-	strays, err := c.freshServices(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	c.inbox = newInbox()
-	c.desk = newDesk(c.inbox, c.logger, c.metrics.writes)
-
-	c.reviewer = newReviewer(c.pause)
-
-	c.mu.Lock()
-	c.book = newBook(c.class)
-	c.config = configuration{}
-	c.mu.Unlock()
-	c.begin(strays)
-
-	for _, cached := range c.caches() {
-		registration, err := cached.informer.AddEventHandler(c.inbox.handler(cached.resource))
-		if err != nil {
-			return fmt.Errorf("watch %s: %w", cached.resource, err)
-		}
-		defer cached.informer.RemoveEventHandler(registration)
-	}
-	stop, err := c.source.OnChange(func() { c.inbox.add(configurationSubject) })
+	c.reset()
+	stop, err := c.listen()
 	if err != nil {
 		return err
 	}
 	defer stop()
+	// A write that has begun is carried through: to stop in the middle would leave its result unknown.
+	tasks, outcomes := c.desk.open(context.WithoutCancel(ctx))
+	defer func() {
+		close(tasks)
+		for o := range outcomes {
+			c.finish(o)
+		}
+	}()
+	c.look() // where a ConfigMap is at fault, says so
+	c.loop(ctx, tasks, outcomes, func() bool { return c.source.Ready() == nil })
+	strays, err := c.freshServices(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.begin(strays)
 	level.Info(c.logger).Log("msg", "assigning addresses", "services", len(c.book.entries))
 	c.metrics.leading.Set(1)
 	defer c.metrics.leading.Set(0)
-	c.loop(ctx)
+	c.loop(ctx, tasks, outcomes, func() bool { return false })
 	return nil
+}
+
+// reset forgets what an earlier Run knew.
+func (c *Controller) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.inbox = newInbox()
+	c.desk = newDesk(c.inbox, c.logger, c.metrics.writes)
+	c.reviewer = newReviewer(c.pause)
+	c.book = newBook(c.class)
+	c.config = configuration{}
+	c.began = false
+	if c.documents != nil {
+		c.documents.restore()
+	}
+}
+
+// listen has what changes put into the inbox, until stop is called.
+func (c *Controller) listen() (stop func(), err error) {
+	var undo []func()
+	stop = func() {
+		for _, f := range undo {
+			f()
+		}
+	}
+	for _, cached := range c.caches() {
+		registration, err := cached.informer.AddEventHandler(c.inbox.handler(cached.resource))
+		if err != nil {
+			stop()
+			return nil, fmt.Errorf("watch %s: %w", cached.resource, err)
+		}
+		undo = append(undo, func() { _ = cached.informer.RemoveEventHandler(registration) }) // no error of a registration of its own
+	}
+	end, err := c.source.OnChange(func() { c.inbox.add(configurationSubject) })
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	undo = append(undo, end)
+	return stop, nil
 }
 
 // freshServices waits until the cache of Services shows everything that an earlier leader wrote, and returns the
@@ -170,27 +219,27 @@ func (c *Controller) freshServices(ctx context.Context) ([]*corev1.Service, erro
 func (c *Controller) begin(strays []*corev1.Service) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.began = true
+	for _, obj := range c.namespaces.GetStore().List() {
+		ns := obj.(*corev1.Namespace)
+		c.book.namespace(ns.Name, ns.Labels)
+	}
 	c.configure()
 	var services []*corev1.Service
 	for _, obj := range c.services.GetStore().List() {
 		services = append(services, obj.(*corev1.Service))
 	}
 	c.book.start(services, strays, time.Now())
+	c.review()
 	c.plan()
 }
 
-// loop takes in what changed, decides, and hands out the writes.
-func (c *Controller) loop(ctx context.Context) {
-	// A write that has begun is carried through: to stop in the middle would leave its result unknown.
-	tasks, outcomes := c.desk.open(context.WithoutCancel(ctx))
-	for {
+// loop takes in what changed, decides, and hands out the writes, until ctx is done or what it is for is achieved.
+func (c *Controller) loop(ctx context.Context, tasks chan<- task, outcomes <-chan outcome, achieved func() bool) {
+	for !achieved() {
 		out, next := c.desk.next(tasks)
 		select {
 		case <-ctx.Done():
-			close(tasks)
-			for o := range outcomes {
-				c.finish(o)
-			}
 			return
 		case out <- next:
 			c.desk.handedOut(next)
@@ -208,24 +257,49 @@ func (c *Controller) loop(ctx context.Context) {
 func (c *Controller) takeIn(subjects []subject) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now, configuration := time.Now(), false
+	if !c.began {
+		c.reviewSoon()
+		return // begin reads everything
+	}
+	configuration := false
 	for _, s := range subjects {
-		if s.resource != resourceServices {
+		switch s.resource {
+		case resourceServices:
+			c.takeInService(s.key)
+		case resourceNamespaces:
+			c.book.namespace(s.key.Name, c.labelsOf(s.key.Name))
+		default:
 			configuration = true
-			continue
 		}
-		obj, shown, err := c.services.GetStore().GetByKey(s.key.String())
-		if err == nil && shown {
-			c.book.observe(obj.(*corev1.Service), true, now)
-		} else {
-			c.book.absent(s.key)
-		}
-		c.book.touch(s.key) // a write that failed is tried again
 	}
 	if configuration {
-		c.configure()
+		if c.configure() {
+			c.review()
+		} else {
+			c.reviewSoon()
+		}
 	}
 	c.plan()
+}
+
+// takeInService looks at a Service that may have changed.
+func (c *Controller) takeInService(key types.NamespacedName) {
+	obj, shown, err := c.services.GetStore().GetByKey(key.String())
+	if err == nil && shown {
+		c.book.observe(obj.(*corev1.Service), true, time.Now())
+	} else {
+		c.book.absent(key)
+	}
+	c.book.touch(key) // a write that failed is tried again
+}
+
+// labelsOf returns the labels of a namespace, nil when it is gone.
+func (c *Controller) labelsOf(namespace string) map[string]string {
+	obj, shown, err := c.namespaces.GetStore().GetByKey(namespace)
+	if err != nil || !shown {
+		return nil
+	}
+	return obj.(*corev1.Namespace).Labels
 }
 
 // look looks at the status of all configuration objects.
@@ -287,8 +361,10 @@ func (c *Controller) planService(key types.NamespacedName) {
 	c.desk.queue(task{subject: s, do: func(ctx context.Context) (func(), error) { return c.write(ctx, write) }})
 }
 
-// resourceServices is the name of the Services' resource.
-const resourceServices = "services"
+const (
+	resourceServices   = "services"
+	resourceNamespaces = "namespaces"
+)
 
 // configurationSubject stands for the configuration as a whole.
 var configurationSubject = subject{resource: "configuration"}

@@ -254,6 +254,12 @@ func (b *book) serve() {
 	}
 }
 
+// namespace takes in the labels of a namespace, nil when it is gone. Services in it may be served by other pools then.
+func (b *book) namespace(name string, labels map[string]string) {
+	b.alloc.SetNamespace(name, labels)
+	b.serve()
+}
+
 // configure replaces the pools. Everybody keeps what can be kept; then those that lack something are served.
 func (b *book) configure(pools []config.Pool) {
 	withdrawn := b.alloc.SetPools(pools)

@@ -62,7 +62,7 @@ func judge(condition, good, message string, problems []config.Problem) metav1.Co
 		if len(faults) == 0 {
 			c.Status, c.Reason = metav1.ConditionFalse, p.Reason
 		}
-		faults = append(faults, p.Field+": "+p.Message)
+		faults = append(faults, p.Text())
 	}
 	if len(faults) > 0 {
 		c.Message = shorten(faults)

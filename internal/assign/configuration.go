@@ -15,6 +15,7 @@ import (
 
 // configuration is the configuration in force, and the objects it was made from.
 type configuration struct {
+	memory   config.Memory
 	objects  map[subject]configObject // nil before the first one is known
 	problems map[subject][]config.Problem
 }
@@ -93,10 +94,10 @@ func collect[T metav1.Object](into map[subject]configObject, objects []T) {
 }
 
 // configure reads the configuration from its source. If it asks for anything else than before, it is put in force.
-func (c *Controller) configure() {
+func (c *Controller) configure() (changed bool) {
 	r := c.source.Resources()
 	objects := objectsOf(r)
-	changed := c.config.objects == nil || len(objects) != len(c.config.objects)
+	changed = c.config.objects == nil || len(objects) != len(c.config.objects)
 	for s, o := range objects {
 		before := c.config.objects[s]
 		changed = changed || !o.same(before)
@@ -106,17 +107,16 @@ func (c *Controller) configure() {
 	}
 	c.config.objects = objects
 	if !changed {
-		c.reviewSoon()
-		return
+		return false
 	}
-	cfg, problems := config.New(r)
+	cfg, problems := c.config.memory.New(r)
 	c.config.problems = map[subject][]config.Problem{}
 	for _, p := range problems {
 		s := configSubject(p.Kind, p.Name)
 		c.config.problems[s] = append(c.config.problems[s], p)
 	}
 	c.book.configure(poolsInForce(cfg, r.Pools))
-	c.review()
+	return true
 }
 
 // poolsInForce are the accepted pools, and, without addresses, those that exist and are not accepted: a mistake in an

@@ -23,6 +23,9 @@ const (
 	// conflict is the usual failure, and the change behind it arrives by watch within milliseconds.
 	firstRetry = 20 * time.Millisecond
 	lastRetry  = 30 * time.Second
+	// lastConflict is the longest pause after a conflict: it says that somebody else writes the object, not that the
+	// API server is in trouble, and a longer pause would only make the Service wait.
+	lastConflict = 320 * time.Millisecond
 )
 
 // subject is an object that may need a write.
@@ -132,6 +135,9 @@ func (d *desk) done(o outcome) bool {
 	}
 	f := d.failures[s]
 	pause := min(firstRetry<<min(f.count, 20), lastRetry)
+	if apierrors.IsConflict(o.err) {
+		pause = min(pause, lastConflict)
+	}
 	if text := o.err.Error(); !apierrors.IsConflict(o.err) && text != f.text {
 		f.text = text
 		level.Warn(d.logger).Log("msg", "write failed, will be tried again", "resource", s.resource, "name", name(s.key), "err", o.err)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,47 +33,56 @@ type world struct {
 	t        *testing.T
 	registry *prometheus.Registry
 	births   int
+	// source is where the configuration comes from.
+	source func(*kube.Client, prometheus.Registerer) kube.ConfigSource
 }
 
-func newWorld(t *testing.T) *world { return &world{API: kubetest.New(t), t: t} }
+func newWorld(t *testing.T) *world {
+	return &world{API: kubetest.New(t), t: t, source: func(c *kube.Client, _ prometheus.Registerer) kube.ConfigSource { return c.ConfigObjects() }}
+}
 
 // start runs a controller until stop is called or the test ends; stop returns when it has ended.
 func (w *world) start(class string) (stop func()) {
+	w.t.Helper()
+	return w.startAt(20*time.Millisecond, class)
+}
+
+// startAt is start with another pause between looks at the status of configuration objects.
+func (w *world) startAt(pause time.Duration, class string) (stop func()) {
+	w.t.Helper()
+	c, stop := w.launch(pause, class)
+	kubetest.Eventually(w.t, "the controller has read everything", func() bool { return c.Ready() == nil })
+	return stop
+}
+
+// launch is startAt that does not wait until the controller is ready.
+func (w *world) launch(pause time.Duration, class string) (c *Controller, stop func()) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	client := w.Client()
 	w.registry = prometheus.NewRegistry()
 	events := kube.NewEvents(client, "controller", log.NewNopLogger(), w.registry)
-	c := New(Options{Client: client, Config: client.ConfigObjects(), Events: events, Logger: log.NewNopLogger(), Registry: w.registry, Class: class})
-	c.pause = 20 * time.Millisecond
+	c = New(Options{Client: client, Config: w.source(client, w.registry), Events: events, Logger: log.NewNopLogger(), Registry: w.registry, Class: class})
+	c.pause = pause
 	if c.Ready() == nil {
 		w.t.Error("ready before anything was read")
 	}
-	if err := c.Start(ctx); err != nil {
-		cancel()
-		w.t.Fatal(err)
-	}
-	if err := c.Ready(); err != nil {
-		w.t.Errorf("not ready with its caches read: %v", err)
-	}
-	done := make(chan error, 2)
-	go func() { done <- c.Run(ctx) }()
-	go func() { events.Run(ctx); done <- nil }()
-	ended := false
+	var running sync.WaitGroup
+	running.Go(func() {
+		if c.Start(ctx) != nil {
+			return // only for ctx is done
+		}
+		if err := c.Run(ctx); err != nil {
+			w.t.Errorf("the controller ended with %v", err)
+		}
+	})
+	running.Go(func() { events.Run(ctx) })
 	stop = func() {
-		if ended {
-			return
-		}
-		ended = true
 		cancel()
-		for range 2 {
-			if err := <-done; err != nil {
-				w.t.Errorf("the controller ended with %v", err)
-			}
-		}
+		running.Wait()
 	}
 	w.t.Cleanup(stop)
-	return stop
+	return c, stop
 }
 
 // pool adds a pool.
@@ -172,6 +182,22 @@ func (w *world) hasCondition(what string, conditions func() []metav1.Condition, 
 
 func (w *world) poolConditions(name string) func() []metav1.Condition {
 	return func() []metav1.Condition { return w.Pool(name).Status.Conditions }
+}
+
+// hasCounts waits until a pool's status says: total, assigned, available and outside of each family.
+func (w *world) hasCounts(pool, ipv4, ipv6 string) {
+	w.t.Helper()
+	spell := func(c *v1beta1.AddressCounts) string {
+		if c == nil {
+			return "none"
+		}
+		return fmt.Sprint(c.Total, " ", c.Assigned, " ", c.Available, " ", c.Outside)
+	}
+	want := ipv4 + ", " + ipv6
+	kubetest.Eventually(w.t, fmt.Sprintf("pool %s counts %s", pool, want), func() bool {
+		s := w.Pool(pool).Status
+		return spell(s.IPv4)+", "+spell(s.IPv6) == want
+	})
 }
 
 // hasEvent waits for an event about an object, by its reason and a part of its note.

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 
 	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/internal/config"
@@ -52,12 +53,20 @@ func (c *Controller) review() {
 	for _, n := range c.book.alloc.Counts() {
 		counts[n.Pool] = append(counts[n.Pool], n)
 	}
+	want := make(map[subject]v1beta1.IPAddressPoolStatus, len(c.config.objects))
 	for s, o := range c.config.objects {
 		var own []ipam.Count
 		if o.kind == config.KindIPAddressPool {
 			own = counts[o.GetName()]
 		}
-		c.planObject(s, o, statusOf(o.kind, c.config.problems[s], own))
+		want[s] = statusOf(o.kind, c.config.problems[s], own)
+	}
+	if c.documents != nil {
+		c.reviewDocuments(want)
+		return
+	}
+	for s, o := range c.config.objects {
+		c.planObject(s, o, want[s])
 	}
 }
 
@@ -108,14 +117,28 @@ func (c *Controller) wroteObject(s subject, obj runtime.Object) {
 }
 
 // tellConfig tells of an object that was put out of force or back into it.
-func (c *Controller) tellConfig(o configObject, before, want []metav1.Condition) {
-	was := meta.FindStatusCondition(before, config.ConditionAccepted)
-	is := meta.FindStatusCondition(want, config.ConditionAccepted)
-	event := kube.Event{
-		Regarding: corev1.ObjectReference{APIVersion: v1beta1.GroupVersion.String(), Kind: o.kind, Name: o.GetName(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion()},
-		Action:    "Configure",
-		Note:      is.Message,
+func (c *Controller) tellConfig(o configObject, before, after []metav1.Condition) {
+	event := kube.Event{Regarding: corev1.ObjectReference{
+		APIVersion: v1beta1.GroupVersion.String(), Kind: o.kind, Name: o.GetName(), UID: o.GetUID(), ResourceVersion: o.GetResourceVersion(),
+	}}
+	about := ""
+	if c.documents != nil {
+		event.Regarding = configMapReference(c.documents.source.Key(), c.documents.source.State().Object)
+		about = o.kind + " " + o.GetName() + ": "
 	}
+	c.tellAccepted(event, about, before, after)
+}
+
+// tellWhole tells of documents that were taken or not taken as a whole.
+func (c *Controller) tellWhole(state kube.ConfigMapState, before, after []metav1.Condition) {
+	c.tellAccepted(kube.Event{Regarding: configMapReference(c.documents.source.Key(), state.Object)}, "", before, after)
+}
+
+// tellAccepted makes an event and a log line of the condition Accepted, if it says something new.
+func (c *Controller) tellAccepted(event kube.Event, about string, before, after []metav1.Condition) {
+	was := meta.FindStatusCondition(before, config.ConditionAccepted)
+	is := meta.FindStatusCondition(after, config.ConditionAccepted)
+	event.Action, event.Note = "Configure", about+is.Message
 	logger := level.Info(c.logger)
 	switch {
 	case is.Status == metav1.ConditionFalse && (was == nil || was.Status != is.Status || was.Message != is.Message):
@@ -126,6 +149,15 @@ func (c *Controller) tellConfig(o configObject, before, want []metav1.Condition)
 	default:
 		return
 	}
-	logger.Log("msg", is.Message, "reason", event.Reason, "kind", o.kind, "name", o.GetName())
+	logger.Log("msg", event.Note, "reason", event.Reason, "kind", event.Regarding.Kind, "name", event.Regarding.Name)
 	c.events.Record(event)
+}
+
+// configMapReference says which ConfigMap an event is about; cm is nil when there is none.
+func configMapReference(key types.NamespacedName, cm *corev1.ConfigMap) corev1.ObjectReference {
+	ref := corev1.ObjectReference{APIVersion: "v1", Kind: config.KindConfigMap, Namespace: key.Namespace, Name: key.Name}
+	if cm != nil {
+		ref.UID, ref.ResourceVersion = cm.UID, cm.ResourceVersion
+	}
+	return ref
 }

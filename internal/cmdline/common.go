@@ -15,6 +15,8 @@ type Common struct {
 	Kubeconfig  string
 	Namespace   string
 	MetricsBind string
+	// ConfigSource and ConfigMap say where the configuration is.
+	ConfigSource, ConfigMap string
 
 	logLevel, logFormat string
 }
@@ -25,6 +27,8 @@ func (s *Set) Common(metricsBind string) *Common {
 	s.flags.StringVar(&c.Kubeconfig, "kubeconfig", "", "kubeconfig `file` that says how to reach the API server; empty: as a pod does, by its service account")
 	s.flags.StringVar(&c.Namespace, "namespace", defaultNamespace(), "namespace that Herald is installed in")
 	s.flags.StringVar(&c.MetricsBind, "metrics-bind", metricsBind, "`address:port` to serve /metrics, /healthz and /readyz on")
+	s.flags.StringVar(&c.ConfigSource, "config-source", "crd", "where the configuration is: crd (API objects of group heraldlb.io) or configmap (documents in a ConfigMap, with no CRD installed). The same for all of Herald's programs")
+	s.flags.StringVar(&c.ConfigMap, "config-map", "herald-config", "`name` of the ConfigMap in --namespace that holds the configuration with --config-source=configmap")
 	s.flags.StringVar(&c.logLevel, "log-level", "info", "leave out log lines below this level: debug, info, warn or error")
 	s.flags.StringVar(&c.logFormat, "log-format", "logfmt", "format of log lines: logfmt or json")
 	return c

@@ -34,6 +34,7 @@ const (
 	ReasonInvalidValue        = "InvalidValue"
 	ReasonConflictingFields   = "ConflictingFields" // fields of one object that exclude each other
 	ReasonInvalidDocument     = "InvalidDocument"   // of a ConfigMap
+	ReasonConfigMapNotFound   = "ConfigMapNotFound" // where the configuration should be
 	ReasonDuplicateName       = "DuplicateName"     // of two documents of a ConfigMap
 	ReasonOverlap             = "Overlap"
 	ReasonConflict            = "Conflict" // with an older object
@@ -56,7 +57,15 @@ type Problem struct {
 
 // Error makes a Problem an error that names the object and the field.
 func (p Problem) Error() string {
-	return fmt.Sprintf("%s %s: %s: %s", p.Kind, p.Name, p.Field, p.Message)
+	return fmt.Sprintf("%s %s: %s", p.Kind, p.Name, p.Text())
+}
+
+// Text is the message with the field, if it is about one.
+func (p Problem) Text() string {
+	if p.Field == "" {
+		return p.Message
+	}
+	return p.Field + ": " + p.Message
 }
 
 // sortProblems sorts by kind and name; those of one object stay in the order they were found.

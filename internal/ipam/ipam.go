@@ -47,8 +47,6 @@ type Unseated struct {
 type Allocator struct {
 	landscape
 
-	turns uint64 // see Turns
-
 	namespaces map[string]*namespace
 	holders    map[types.NamespacedName]*holder
 	tenancies  map[netip.Addr]*tenancy

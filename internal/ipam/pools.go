@@ -117,7 +117,6 @@ func (a *Allocator) SetPools(pools []config.Pool) map[types.NamespacedName][]Lea
 		}
 	}
 	a.everyone = &choice{tiers: [2]bitset{nil, everyone}}
-	a.turns++
 	a.waiting.wakeAll() // before the new pools are looked at: who waits for old ones waits no more
 	return a.reseat()
 }
@@ -228,11 +227,7 @@ func (a *Allocator) look(p *pool, f family) {
 	default:
 		a.serving[f].clear(p.rank)
 	}
-	a.turns++
 }
-
-// Turns is a number that changes whenever a pool becomes full, stops being full, or the pools are replaced.
-func (a *Allocator) Turns() uint64 { return a.turns }
 
 // poolOf returns the pool that has an address, nil when none has.
 func (a *Allocator) poolOf(addr netip.Addr) *pool {

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
 	"heraldlb.io/herald/api/v1beta1"
@@ -23,6 +26,26 @@ type ConfigSource interface {
 	// OnChange has changed called after Ready, Resources, or only the status of an object became other ones, until stop
 	// is called. It must not block.
 	OnChange(changed func()) (stop func(), err error)
+}
+
+// The values of the flag --config-source.
+const (
+	ConfigFromCRD       = "crd"
+	ConfigFromConfigMap = "configmap"
+)
+
+// ConfigSource returns the source of this kind. key is for the one that reads a ConfigMap.
+func (c *Client) ConfigSource(kind string, key types.NamespacedName, logger log.Logger, reg prometheus.Registerer) (ConfigSource, error) {
+	switch kind {
+	case ConfigFromCRD:
+		return c.ConfigObjects(), nil
+	case ConfigFromConfigMap:
+		if key.Name == "" {
+			return nil, errors.New("--config-map: the name of the ConfigMap is needed")
+		}
+		return c.ConfigMapSource(key, logger, reg), nil
+	}
+	return nil, fmt.Errorf("--config-source=%s: write %s or %s", kind, ConfigFromCRD, ConfigFromConfigMap)
 }
 
 // AwaitConfig returns when a configuration is known. An error is ctx's.

@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
@@ -33,6 +34,18 @@ func (c *Client) Nodes() cache.SharedIndexInformer {
 	return informer(c.CoreV1().RESTClient(), "nodes", "", &corev1.Node{}, everything)
 }
 
+// Namespaces watches the namespaces. The cache keeps their labels and nothing else.
+func (c *Client) Namespaces() cache.SharedIndexInformer {
+	inf := informer(c.CoreV1().RESTClient(), "namespaces", "", &corev1.Namespace{}, everything)
+	must(inf.SetTransform(func(obj any) (any, error) {
+		if ns, ok := obj.(*corev1.Namespace); ok {
+			return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns.Name, UID: ns.UID, ResourceVersion: ns.ResourceVersion, Labels: ns.Labels}}, nil
+		}
+		return obj, nil
+	}))
+	return inf
+}
+
 // GossipSecret watches the speakers' Secret in a namespace.
 func (c *Client) GossipSecret(namespace string) cache.SharedIndexInformer {
 	return informer(c.CoreV1().RESTClient(), "secrets", namespace, &corev1.Secret{},
@@ -46,10 +59,15 @@ func informer(client rest.Interface, resource, namespace string, example runtime
 		cache.ToListWatcherWithWatchListSemantics(reconnecting(cache.NewListWatchFromClient(client, resource, namespace, selector), resource), client),
 		example, 0,
 		cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
-	if err := inf.SetTransform(dropManagedFields); err != nil {
-		panic(err) // only possible once the informer runs
-	}
+	must(inf.SetTransform(dropManagedFields))
 	return inf
+}
+
+// must is for what fails only once an informer runs.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
 }
 
 // dropManagedFields forgets what no part of Herald reads and what makes up most of an object's size.

@@ -29,7 +29,7 @@ import (
 // API is the server. All its methods are safe for concurrent use.
 type API struct {
 	t   testing.TB
-	url string
+	srv *httptest.Server
 
 	mu       sync.Mutex
 	version  int64
@@ -58,18 +58,17 @@ func New(t testing.TB) *API {
 		a.objects[resource] = map[string]object{}
 	}
 	done := make(chan struct{})
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, done) }))
+	a.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, done) }))
 	t.Cleanup(func() {
 		close(done)
-		srv.Close()
+		a.srv.Close()
 	})
-	a.url = srv.URL
 	return a
 }
 
 // Client returns a client of the server.
 func (a *API) Client() *kube.Client {
-	c, err := kube.NewClient(&rest.Config{Host: a.url}, "kubetest")
+	c, err := kube.NewClient(&rest.Config{Host: a.srv.URL}, "kubetest")
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -82,6 +81,13 @@ func (a *API) Fault(f func(*http.Request) int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fault = f
+}
+
+// Vanish ends all connections, watches too, and answers none until back is called.
+func (a *API) Vanish() (back func()) {
+	a.Fault(func(*http.Request) int { panic(http.ErrAbortHandler) })
+	a.srv.CloseClientConnections()
+	return func() { a.Fault(nil) }
 }
 
 // Writes returns the requests so far that would change something, as "PATCH services/status web/shop".
@@ -307,10 +313,11 @@ func (a *API) watch(w http.ResponseWriter, r *http.Request, req request, done <-
 	}
 }
 
-// Eventually waits until condition holds; it says what it waited for when it does not within ten seconds.
+// Eventually waits until condition holds; it says what it waited for when it does not within half a minute,
+// which is for busy machines.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	const limit, every = 10 * time.Second, 2 * time.Millisecond
+	const limit, every = 30 * time.Second, 2 * time.Millisecond
 	for deadline := time.Now().Add(limit); !condition(); time.Sleep(every) {
 		if time.Now().After(deadline) {
 			t.Fatalf("after %v still waiting for this: %s", limit, what)

@@ -212,6 +212,18 @@ func (a *API) EditServiceStatus(namespace, name string, edit func(*corev1.Servic
 	a.edit(request{resource: "services", namespace: namespace, name: name, subresource: "status"}, &corev1.Service{}, func(obj metav1.Object) { edit(obj.(*corev1.Service)) })
 }
 
+// EditNamespace changes a namespace.
+func (a *API) EditNamespace(name string, edit func(*corev1.Namespace)) {
+	a.t.Helper()
+	a.edit(request{resource: "namespaces", name: name}, &corev1.Namespace{}, func(obj metav1.Object) { edit(obj.(*corev1.Namespace)) })
+}
+
+// EditConfigMap changes a ConfigMap.
+func (a *API) EditConfigMap(namespace, name string, edit func(*corev1.ConfigMap)) {
+	a.t.Helper()
+	a.edit(request{resource: "configmaps", namespace: namespace, name: name}, &corev1.ConfigMap{}, func(obj metav1.Object) { edit(obj.(*corev1.ConfigMap)) })
+}
+
 // EditPool changes a pool as its author would.
 func (a *API) EditPool(name string, edit func(*v1beta1.IPAddressPool)) {
 	a.t.Helper()
@@ -269,6 +281,24 @@ func (a *API) Pool(name string) *v1beta1.IPAddressPool {
 // L2Advertisement returns an advertisement as it is now, nil when there is none.
 func (a *API) L2Advertisement(name string) *v1beta1.L2Advertisement {
 	return get(a, request{resource: "l2advertisements", name: name}, &v1beta1.L2Advertisement{})
+}
+
+// ConfigMap returns a ConfigMap as it is now, nil when there is none.
+func (a *API) ConfigMap(namespace, name string) *corev1.ConfigMap {
+	return get(a, request{resource: "configmaps", namespace: namespace, name: name}, &corev1.ConfigMap{})
+}
+
+// Conditions returns the conditions that the status of a cluster-scoped object has.
+func (a *API) Conditions(resource, name string) []metav1.Condition {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var obj struct {
+		Status struct{ Conditions []metav1.Condition }
+	}
+	if stored := a.objects[resource][request{name: name}.key()]; stored != nil {
+		fill(a, stored, &obj)
+	}
+	return obj.Status.Conditions
 }
 
 // Secret returns a Secret as it is now, nil when there is none.
