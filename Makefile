@@ -87,6 +87,15 @@ bench: ## benchmarks, as Go prints them and as a table: of the pure parts, and o
 	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 30m ./e2etest/bench | tee -a dist/bench.txt
 	$(GO) tool benchstat dist/bench.txt
 
+# How often `make bench-l2` has each fault happen, and with how many nodes one of them dies.
+ROUNDS ?= 20
+NODES ?= 3,7
+
+.PHONY: bench-l2
+bench-l2: images-host ## what users of layer 2 notice of faults, on real clusters beside keepalived (root; hours)
+	@mkdir -p dist
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 6h ./e2etest/bench/layer2 -rounds $(ROUNDS) -nodes $(NODES) | tee dist/bench-l2.txt
+
 .PHONY: clean
 clean: ## bin/ and dist/
 	rm -rf bin dist

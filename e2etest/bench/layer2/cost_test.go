@@ -1,0 +1,160 @@
+package layer2
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mdlayher/ethernet"
+	"github.com/mdlayher/packet"
+
+	"heraldlb.io/herald/e2etest/lab"
+)
+
+// BenchmarkBusy counts changes of owner that nothing calls for, while every core is kept busy twice over.
+func BenchmarkBusy(b *testing.B) {
+	s := bench.on(b, 5)
+	s.settle(b)
+	addrs := s.services(b, "busy", 50, lanPool)
+	before, takeovers, lost := s.owners(b, addrs), s.sum(b, "herald_layer2_takeovers_total"), s.sum(b, "herald_gossip_members_lost_total")
+	w := s.watch(b, addrs, held)
+	idle := load(b, 2*runtime.NumCPU())
+	pass(*busy)
+	idle()
+	found := w.stop(b)
+	bench.count(found, false)
+	changed := moved(before, s.owners(b, addrs))
+	takeovers, lost = s.sum(b, "herald_layer2_takeovers_total")-takeovers, s.sum(b, "herald_gossip_members_lost_total")-lost
+	b.ReportMetric(takeovers, "takeovers")
+	b.ReportMetric(lost, "members-lost")
+	bench.report(b, nil, fmt.Sprintf("%s, %d busy loops: %.0f takeovers, %d of %d addresses moved, %.0f members lost, %d of %d new failed, %d of %d established broken",
+		*busy, 2*runtime.NumCPU(), takeovers, changed, len(addrs), lost, found.failed, found.connections, found.broken, found.held))
+}
+
+// load keeps so many processes busy until it is told to stop.
+func load(b *testing.B, n int) (idle func()) {
+	b.Helper()
+	var loops []*exec.Cmd
+	idle = sync.OnceFunc(func() {
+		for _, c := range loops {
+			_ = c.Process.Kill()
+			_ = c.Wait() // it was killed
+		}
+	})
+	b.Cleanup(idle)
+	for range n {
+		c := exec.Command("sh", "-c", "while :; do :; done")
+		if err := c.Start(); err != nil {
+			b.Fatal(err)
+		}
+		loops = append(loops, c)
+	}
+	return idle
+}
+
+// pass lets time go by, which is what is measured over.
+func pass(d time.Duration) { <-time.After(d) }
+
+const (
+	foreignRate = 20_000 // ARP requests a second
+	foreignFor  = 20 * time.Second
+)
+
+// BenchmarkForeignARP compares the processor time of the speakers while 20,000 requests a second go by that are none of
+// their business with that on an idle link.
+func BenchmarkForeignARP(b *testing.B) {
+	s := bench.on(b, 3)
+	s.settle(b)
+	s.services(b, "foreign", 20, lanPool)
+	idle := s.speakersCPU(b, func() { pass(foreignFor) })
+	sent := 0
+	flooded := s.speakersCPU(b, func() { sent = s.flood(b) })
+	rate := float64(sent) / foreignFor.Seconds()
+	b.ReportMetric(idle, "idle-%")
+	b.ReportMetric(flooded, "flooded-%")
+	b.ReportMetric(rate, "requests/s")
+	bench.report(b, nil, fmt.Sprintf("a speaker takes %.2f %% of a core with %.0f foreign requests/s, %.2f %% without", flooded, rate, idle))
+}
+
+// speakersCPU is what a speaker takes while f runs, in percent of a core, on average over the nodes.
+func (s *stage) speakersCPU(b *testing.B, f func()) float64 {
+	b.Helper()
+	before, began := s.sum(b, "process_cpu_seconds_total"), time.Now()
+	f()
+	used, took := s.sum(b, "process_cpu_seconds_total")-before, time.Since(began)
+	return 100 * used / took.Seconds() / float64(len(s.Nodes()))
+}
+
+// flood broadcasts requests for an address outside all pools, in bursts of a millisecond's worth, and returns how many.
+func (s *stage) flood(b *testing.B) (sent int) {
+	b.Helper()
+	frame, err := arpQuestion(s.Host(lab.Client).MAC, s.Host(lab.Client).IPv4, netip.MustParseAddr("192.0.2.253"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var conn *packet.Conn
+	err = s.InNet(lab.Client, func() error {
+		ifi, err := net.InterfaceByName("eth0")
+		if err == nil {
+			conn, err = packet.Listen(ifi, packet.Raw, int(ethernet.EtherTypeARP), nil)
+		}
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), foreignFor)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	began := time.Now()
+	for ctx.Err() == nil {
+		for due := int(time.Since(began).Seconds() * foreignRate); sent < due; sent++ {
+			if _, err := conn.WriteTo(frame, &packet.Addr{HardwareAddr: ethernet.Broadcast}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+	return sent
+}
+
+// BenchmarkMemory tells how much memory a speaker takes with many Services, of which it announces its part.
+func BenchmarkMemory(b *testing.B) {
+	s := bench.on(b, 3)
+	s.settle(b)
+	s.restart(b) // what earlier benchmarks used is none of these Services' business
+	before := s.memory(b)
+	s.services(b, "memory", *many, widePool)
+	pass(10 * time.Second) // for the garbage of their arrival
+	after := s.memory(b)
+	b.ReportMetric(after, "MiB")
+	bench.report(b, nil, fmt.Sprintf("the largest speaker has %.0f MiB resident with %d Services, %.0f MiB before", after, *many, before))
+}
+
+// memory is what the largest speaker has resident, in MiB.
+func (s *stage) memory(b *testing.B) (largest float64) {
+	b.Helper()
+	until(b, func(ctx context.Context) error {
+		largest = 0
+		for _, n := range s.Nodes() {
+			m, err := s.metrics(ctx, n)
+			if err != nil {
+				return err
+			}
+			largest = max(largest, m["process_resident_memory_bytes"]/(1<<20))
+		}
+		return nil
+	})
+	return largest
+}

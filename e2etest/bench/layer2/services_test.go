@@ -1,0 +1,173 @@
+package layer2
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"heraldlb.io/herald/e2etest/app"
+	"heraldlb.io/herald/e2etest/lab"
+	"heraldlb.io/herald/internal/service"
+)
+
+const (
+	namespace = "default"
+	label     = "bench"
+	// writers is how many requests to the API server are under way at once.
+	writers = 16
+)
+
+// services makes n Services with one IPv4 address each, all of them in front of the one application, and returns their
+// addresses once every one is answered for. They are removed when the benchmark is over.
+func (s *stage) services(b *testing.B, name string, n int, pool string) []netip.Addr {
+	b.Helper()
+	b.Cleanup(func() { s.remove(b, name) })
+	s.each(b, n, func(ctx context.Context, i int) error {
+		return s.expose(ctx, object(name, i, pool, corev1.ServiceTypeLoadBalancer))
+	})
+	var addrs []netip.Addr
+	untilEvery(b, time.Second, func(ctx context.Context) error { // a list of thousands is work for the cluster
+		list, err := s.kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{LabelSelector: label + "=" + name})
+		if err != nil {
+			return err
+		}
+		addrs = addrs[:0]
+		for _, svc := range list.Items {
+			for _, in := range svc.Status.LoadBalancer.Ingress {
+				addrs = append(addrs, netip.MustParseAddr(in.IP))
+			}
+		}
+		if len(addrs) != n {
+			return fmt.Errorf("%d of %d Services have an address", len(addrs), n)
+		}
+		return nil
+	})
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	s.owners(b, addrs)
+	s.reachable(b, addrs[0])
+	return addrs
+}
+
+// object is a Service without a selector: its endpoint is written by hand.
+func object(name string, i int, pool string, kind corev1.ServiceType) *corev1.Service {
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: fmt.Sprintf("%s-%05d", name, i), Labels: map[string]string{label: name},
+			Annotations: map[string]string{service.AnnotationAddressPool: pool},
+		},
+		Spec: corev1.ServiceSpec{
+			Type: kind,
+			Ports: []corev1.ServicePort{
+				{Name: "http", Port: 80, TargetPort: intstr.FromInt32(app.HTTPPort)},
+				{Name: "stream", Port: app.StreamPort, TargetPort: intstr.FromInt32(app.StreamPort)},
+			},
+		},
+	}
+	if kind == corev1.ServiceTypeLoadBalancer {
+		svc.Spec.AllocateLoadBalancerNodePorts = new(false) // there are fewer than Services here
+	}
+	return svc
+}
+
+// expose creates a Service and the EndpointSlice that leads to the application.
+func (s *stage) expose(ctx context.Context, svc *corev1.Service) error {
+	if _, err := s.kube.CoreV1().Services(namespace).Create(ctx, svc, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:   svc.Name,
+			Labels: map[string]string{discoveryv1.LabelServiceName: svc.Name, label: svc.Labels[label]},
+		},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{s.Host(lab.CP).IPv4.String()}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}}},
+		Ports: []discoveryv1.EndpointPort{
+			{Name: new("http"), Port: new(int32(app.HTTPPort))},
+			{Name: new("stream"), Port: new(int32(app.StreamPort))},
+		},
+	}
+	_, err := s.kube.DiscoveryV1().EndpointSlices(namespace).Create(ctx, slice, metav1.CreateOptions{})
+	return err
+}
+
+// remove deletes the Services of a name and waits until they are gone.
+func (s *stage) remove(b *testing.B, name string) {
+	opts := metav1.ListOptions{LabelSelector: label + "=" + name}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := s.kube.DiscoveryV1().EndpointSlices(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, opts); err != nil {
+		b.Error(err)
+	}
+	list, err := s.kube.CoreV1().Services(namespace).List(ctx, opts)
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	s.each(b, len(list.Items), func(ctx context.Context, i int) error {
+		return s.kube.CoreV1().Services(namespace).Delete(ctx, list.Items[i].Name, metav1.DeleteOptions{})
+	})
+	untilEvery(b, time.Second, func(ctx context.Context) error {
+		list, err := s.kube.CoreV1().Services(namespace).List(ctx, opts)
+		if err == nil && len(list.Items) > 0 {
+			err = fmt.Errorf("%d Services are still there", len(list.Items))
+		}
+		return err
+	})
+}
+
+// each calls f for 0 to n-1, several at a time.
+func (s *stage) each(b *testing.B, n int, f func(ctx context.Context, i int) error) {
+	b.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(writers)
+	for i := range n {
+		g.Go(func() error { return f(ctx, i) })
+	}
+	if err := g.Wait(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// owners waits until each address is answered for, and returns by whom.
+func (s *stage) owners(b *testing.B, addrs []netip.Addr) map[netip.Addr]string {
+	b.Helper()
+	a, err := s.ask(addrs)
+	if err != nil {
+		b.Fatal(err)
+	}
+	since := time.Now()
+	owners := map[netip.Addr]string{}
+	until(b, func(context.Context) error {
+		for _, addr := range addrs {
+			if owners[addr] = a.owner(addr, since); owners[addr] == "" {
+				return fmt.Errorf("nobody answers for %s", addr)
+			}
+		}
+		return nil
+	})
+	if _, err := a.stop(); err != nil {
+		b.Fatal(err)
+	}
+	return owners
+}
+
+// moved is how many addresses have another owner now.
+func moved(before, after map[netip.Addr]string) (n int) {
+	for addr, was := range before {
+		if after[addr] != was {
+			n++
+		}
+	}
+	return n
+}

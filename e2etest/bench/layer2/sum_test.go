@@ -1,0 +1,144 @@
+package layer2
+
+import (
+	"math"
+	"slices"
+	"testing"
+	"time"
+)
+
+// silent is when an unanswered question counts: who asks in earnest asks again after a second.
+const silent = time.Second
+
+// silences are the times in which an address was asked for and nobody answered: how many lasted longer than silent, and
+// the longest.
+func silences(began, ended time.Time, said []answer) (count int, longest time.Duration) {
+	last := began
+	gap := func(at time.Time) {
+		d := at.Sub(last)
+		if d > silent {
+			count++
+		}
+		longest, last = max(longest, d), at
+	}
+	for _, a := range said {
+		gap(a.at)
+	}
+	gap(ended)
+	return count, longest
+}
+
+// doubled is how many questions were answered with more than one node's MAC.
+func doubled(said []answer) (questions int) {
+	for _, of := range byQuestion(said) {
+		if slices.ContainsFunc(of, func(a answer) bool { return a.node != of[0].node }) {
+			questions++
+		}
+	}
+	return questions
+}
+
+// lastDoubled is how long after a time a question was answered with more than one node's MAC for the last time, and how
+// many were since then.
+func lastDoubled(said []answer, since time.Time) (after time.Duration, questions int) {
+	i := slices.IndexFunc(said, func(a answer) bool { return !a.at.Before(since) })
+	if i < 0 {
+		return 0, 0
+	}
+	for _, of := range byQuestion(said[i:]) {
+		if doubled(of) > 0 {
+			after, questions = of[len(of)-1].at.Sub(since), questions+1
+		}
+	}
+	return after, questions
+}
+
+// byQuestion groups answers, which come in the order of the questions.
+func byQuestion(said []answer) [][]answer {
+	var groups [][]answer
+	for i, a := range said {
+		if i == 0 || a.question != said[i-1].question {
+			groups = append(groups, nil)
+		}
+		groups[len(groups)-1] = append(groups[len(groups)-1], a)
+	}
+	return groups
+}
+
+// quantile is the value that a part q of all do not exceed, by nearest rank: of 20 values p99 is the largest.
+func quantile(values []time.Duration, q float64) time.Duration {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	rank := int(math.Ceil(q * float64(len(sorted))))
+	return sorted[max(rank, 1)-1]
+}
+
+func TestSilencesAreCountedFromTheFirstQuestionToTheLast(t *testing.T) {
+	at := func(ms int) time.Time { return time.Unix(0, 0).Add(time.Duration(ms) * time.Millisecond) }
+	for story, c := range map[string]struct {
+		answered []int
+		ended    int
+		count    int
+		longest  time.Duration
+	}{
+		"nobody ever answers":            {nil, 1500, 1, 1500 * time.Millisecond},
+		"answers without a pause":        {[]int{0, 400, 800, 1200}, 1500, 0, 400 * time.Millisecond},
+		"late, then none":                {[]int{1100, 1200}, 2400, 2, 1200 * time.Millisecond},
+		"a second to the moment is none": {[]int{0, 1000}, 1000, 0, time.Second},
+	} {
+		var said []answer
+		for _, ms := range c.answered {
+			said = append(said, answer{at: at(ms), node: "n1"})
+		}
+		if count, longest := silences(at(0), at(c.ended), said); count != c.count || longest != c.longest {
+			t.Errorf("%s: %d silences, the longest %v; want %d and %v", story, count, longest, c.count, c.longest)
+		}
+	}
+}
+
+func TestTwoNodesAnswerOneQuestion(t *testing.T) {
+	said := []answer{
+		{question: 1, node: "n1"}, {question: 2, node: "n1"}, {question: 2, node: "n1"}, // a repeated answer is none of two
+		{question: 3, node: "n1"}, {question: 3, node: "n2"},
+		{question: 4, node: "n2"}, {question: 7, node: "n3"}, {question: 7, node: "n2"}, {question: 7, node: "n3"},
+	}
+	if n := doubled(said); n != 2 {
+		t.Errorf("%d questions were answered by two nodes, want 2", n)
+	}
+	if n := doubled(nil); n != 0 {
+		t.Errorf("%d questions of none were answered by two nodes", n)
+	}
+}
+
+func TestQuantilesAreValuesThatWereMeasured(t *testing.T) {
+	var values []time.Duration
+	for i := range 20 {
+		values = append(values, time.Duration(20-i))
+	}
+	for q, want := range map[float64]time.Duration{0.5: 10, 0.95: 19, 0.99: 20, 1: 20, 0: 1} {
+		if got := quantile(values, q); got != want {
+			t.Errorf("quantile %v is %d, want %d", q, got, want)
+		}
+	}
+	if got := quantile(nil, 0.5); got != 0 {
+		t.Errorf("the quantile of nothing is %d", got)
+	}
+}
+
+func TestTheLastDoubleAnswerIsCountedFromHealing(t *testing.T) {
+	at := func(ms int) time.Time { return time.Unix(0, 0).Add(time.Duration(ms) * time.Millisecond) }
+	said := []answer{
+		{at(0), 1, "n1"}, {at(1), 1, "n2"}, // before
+		{at(20), 2, "n1"}, {at(21), 2, "n2"},
+		{at(40), 3, "n2"}, {at(45), 3, "n1"},
+		{at(60), 4, "n2"},
+	}
+	if after, n := lastDoubled(said, at(10)); after != 35*time.Millisecond || n != 2 {
+		t.Errorf("the last of %d double answers came %v after healing, want 2 and 35ms", n, after)
+	}
+	if after, n := lastDoubled(said, at(50)); after != 0 || n != 0 {
+		t.Errorf("the last of %d double answers came %v after healing, want none", n, after)
+	}
+}
