@@ -23,7 +23,8 @@ const (
 	// disputeMemory is how long after it a dispute that begins again is the same one, and waits longer.
 	disputeMemory = 2 * time.Minute
 
-	// strangerTime is how long a claim for an address that no Service holds is kept: its Service may be on its way.
+	// strangerTime is how long a claim for an address that no Service holds is kept: its Service may be on its way, or be
+	// deleted and made again.
 	strangerTime = time.Minute
 )
 
@@ -38,17 +39,13 @@ func (v vacancy) passed(now time.Time) int { return int(now.Sub(v.since) / patie
 
 // dispute is a claim that this node made against a node that it held for unfit or worse. When that one claims the address
 // again, the two see different things, and one of them may see old ones: without the API server, what a node believes of
-// Services and Nodes is of yesterday. Neither gives way by itself, so this one does, for a while, and longer each time.
+// Services and Nodes is of yesterday. Neither gives way by itself, so this
+// one does, for as long as it sees the same, for a while, and longer each time.
 type dispute struct {
 	node  string
 	why   election.Reason
 	until time.Time
 	wait  time.Duration
-}
-
-// concedes tells whether a claimant is believed although it should be replaced.
-func (d dispute) concedes(claimant string, why election.Reason, now time.Time) bool {
-	return d.node == claimant && d.why == why && now.Before(d.until)
 }
 
 // setClaims takes in claims of others, of which those that do not beat what is known count for nothing.
@@ -104,6 +101,19 @@ func (p *planner) claim(addr netip.Addr, why election.Reason, now time.Time) gos
 		p.disputes[addr] = d
 	}
 	return gossip.Claim{Addr: addr, Node: p.self, Epoch: next.Epoch}
+}
+
+// returns gives an address back to the node that this one overruled, once this one sees itself that it cannot serve: the
+// other was right, and believes this one for a while that is over now. It is the only claim that is made for another.
+func (p *planner) returns(addr netip.Addr, r election.Result) (gossip.Claim, bool) {
+	known, d := p.claims[addr], p.disputes[addr]
+	if _, there := p.members[d.node]; !p.joined || !there || known.Node != p.self || r.Owner != "" {
+		return gossip.Claim{}, false
+	}
+	next := known.Next(d.node, p.majority())
+	p.claims[addr] = next
+	delete(p.disputes, addr)
+	return gossip.Claim{Addr: addr, Node: next.Node, Epoch: next.Epoch}, true
 }
 
 // majority tells whether this node sees more than half of the cluster's nodes in the ring, or half of them and the first
@@ -163,11 +173,9 @@ func (p *planner) wake() (at time.Time) {
 }
 
 // forgotten returns the addresses whose claims are of no use any more.
-func (p *planner) forgotten(now time.Time) []netip.Addr {
-	out := p.lost
-	p.lost = nil
+func (p *planner) forgotten(now time.Time) (out []netip.Addr) {
 	if len(p.strangers) == 0 || now.Before(p.sweep) {
-		return out
+		return nil
 	}
 	p.sweep = now.Add(strangerTime)
 	for addr, since := range p.strangers {

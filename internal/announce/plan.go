@@ -1,6 +1,7 @@
 package announce
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -66,7 +67,6 @@ type planner struct {
 
 	facts map[string]electorate // by advertisements; computed when needed, forgotten when configuration, nodes or members change
 	dirty map[netip.Addr]struct{}
-	lost  []netip.Addr // that no Service holds any more
 }
 
 func newPlanner(self string) *planner {
@@ -187,11 +187,18 @@ func (p *planner) plan(now time.Time) plan {
 			addrs = append(addrs, addr)
 		}
 	}
-	clear(p.dirty)
+	// New maps in place of empty ones: one that was large once takes as long to walk as if it still were.
+	p.dirty = map[netip.Addr]struct{}{}
 	for _, addr := range addrs {
 		p.settle(addr, now, &out)
 	}
 	slices.SortFunc(out.changes, func(x, y change) int { return x.new.Addr.Compare(y.new.Addr) })
+	if len(p.vacancies) == 0 {
+		p.vacancies = map[netip.Addr]vacancy{}
+	}
+	if len(p.disputes) == 0 {
+		p.disputes = map[netip.Addr]dispute{}
+	}
 	out.forget = p.forgotten(now)
 	out.wake = p.wake()
 	return out
@@ -222,8 +229,14 @@ func (p *planner) judge(addr netip.Addr, now time.Time) {
 func (p *planner) result(addr netip.Addr, candidates []election.Candidate, now time.Time) election.Result {
 	claim := p.claims[addr]
 	r := election.Judge(candidates, claim.Node, p.electorate(addr).rebalance)
-	if d, ok := p.disputes[addr]; ok && d.concedes(claim.Node, r.Why, now) {
+	d, ok := p.disputes[addr]
+	switch {
+	case !ok || d.node != claim.Node || !now.Before(d.until):
+	case r.Why == d.why:
 		r.Owner, r.Why = claim.Node, election.Fit
+	default: // what is seen has changed; when it changes back, that is news
+		d.until = now
+		p.disputes[addr] = d
 	}
 	return r
 }
@@ -239,12 +252,18 @@ func (p *planner) settle(addr netip.Addr, now time.Time, out *plan) {
 		c.new = Decision{Addr: addr}
 		delete(p.decisions, addr)
 		delete(p.disputes, addr)
-		delete(p.claims, addr)
-		p.lost = append(p.lost, addr)
+		if _, claimed := p.claims[addr]; claimed {
+			p.strangers[addr] = now // the Service may come back, or another one get the address
+		}
 	} else {
 		delete(p.strangers, addr)
 		candidates := p.candidates(addr)
 		r := p.result(addr, candidates, now)
+		if back, ok := p.returns(addr, r); ok {
+			out.claims = append(out.claims, back)
+			r = p.result(addr, candidates, now)
+			p.spread.Set(addr, r)
+		}
 		heir := ""
 		if r.Open() {
 			heir = p.heir(addr, r, candidates, now)
@@ -255,6 +274,7 @@ func (p *planner) settle(addr netip.Addr, now time.Time, out *plan) {
 			out.claims = append(out.claims, p.claim(addr, r.Why, now))
 			r = p.result(addr, candidates, now)
 			p.spread.Set(addr, r)
+			delete(p.vacancies, addr)
 			heir = ""
 		}
 		c.new = p.decide(addr, candidates, r.Owner, heir)
@@ -275,7 +295,11 @@ func (p *planner) decide(addr netip.Addr, candidates []election.Candidate, owner
 	d := Decision{Addr: addr, Services: slices.Clone(p.holders[addr]), Owner: owner, Heir: heir, Reason: election.NotAlive}
 	facts := p.electorate(addr).facts
 	var absent []layer2.Absent
-	if standIn, ok := election.StandIn(addr, candidates, owner); ok {
+	current := "" // only of itself does this node know that it stands in
+	if p.decisions[addr].StandIn == p.self {
+		current = p.self
+	}
+	if standIn, ok := election.StandIn(addr, candidates, owner, current); ok {
 		if absent = absentInterfaces(facts, owner, addr); len(absent) > 0 {
 			d.StandIn = standIn
 		}
@@ -294,6 +318,25 @@ func (p *planner) decide(addr netip.Addr, candidates []election.Candidate, owner
 		}
 	}
 	return d
+}
+
+// whatIf returns who would own each address if these were the members: "if n2 dies" is the members without n2. Addresses
+// that nobody could own are left out.
+func (p *planner) whatIf(members []gossip.Member) map[netip.Addr]string {
+	q := newPlanner("")
+	q.setConfig(p.config)
+	q.setNodes(p.nodes)
+	q.setMembers(members)
+	q.services, q.holders, q.claims = p.services, p.holders, maps.Clone(p.claims)
+	q.everything()
+	q.plan(p.planned)
+	owners := map[netip.Addr]string{}
+	for addr, d := range q.decisions {
+		if owner := cmp.Or(d.Heir, d.Owner); owner != "" {
+			owners[addr] = owner
+		}
+	}
+	return owners
 }
 
 // interfaces returns the interfaces that advertisements name, sorted.

@@ -97,14 +97,19 @@ func Order(addr netip.Addr, candidates []Candidate) []string {
 }
 
 // StandIn returns the node that answers for addr with the MAC of its owner while that is away, and false when the owner
-// is not away or nobody else could. It is the first in order, and needs no endpoint: the traffic goes to the owner.
-func StandIn(addr netip.Addr, candidates []Candidate, owner string) (node string, ok bool) {
+// is not away or nobody else could. It needs no endpoint: the traffic goes to the owner. It is current, while nobody is of
+// a better standing, and else the first in order: somebody who comes while the owner is away need not know that it is, and
+// that two say the same does no harm.
+func StandIn(addr netip.Addr, candidates []Candidate, owner, current string) (node string, ok bool) {
 	if !slices.ContainsFunc(candidates, func(c Candidate) bool { return c.Node == owner && c.Away }) {
 		return "", false
 	}
 	present := slices.Clone(candidates)
 	for i := range present {
 		present[i].Endpoint = true
+	}
+	if slices.Contains(Judge(present, "", false).Heirs, current) {
+		return current, true
 	}
 	order := Order(addr, present)
 	if len(order) == 0 {

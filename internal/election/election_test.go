@@ -159,10 +159,27 @@ func TestWhoStandsIn(t *testing.T) {
 		{"nobody, for one that is away and does not own the address", []Candidate{fit("a"), with("b", away)}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			if got, ok := StandIn(vip, tc.candidates, "a"); got != tc.standIn || ok != (tc.standIn != "") {
+			if got, ok := StandIn(vip, tc.candidates, "a", ""); got != tc.standIn || ok != (tc.standIn != "") {
 				t.Errorf("%q stands in for a, want %q", got, tc.standIn)
 			}
 		})
+	}
+}
+
+func TestWhoStandsInGoesOn(t *testing.T) {
+	owner := with("a", away)
+	for _, current := range []string{"b", "c"} { // whatever the ranks are
+		if got, _ := StandIn(vip, []Candidate{owner, fit("b"), fit("c")}, "a", current); got != current {
+			t.Errorf("%s stood in, and now %s does", current, got)
+		}
+	}
+	for name, b := range map[string]Candidate{"it drains": with("b", draining), "it is gone": {Node: "b"}, "it is away too": with("b", away)} {
+		if got, _ := StandIn(vip, []Candidate{owner, b, fit("c")}, "a", "b"); got != "c" {
+			t.Errorf("%s, and %s stands in", name, got)
+		}
+	}
+	if got, ok := StandIn(vip, []Candidate{fit("a"), fit("b")}, "a", "b"); ok {
+		t.Errorf("the owner is back, and %s stands in", got)
 	}
 }
 
