@@ -152,7 +152,7 @@ func answering(ctx context.Context, a netip.Addr, n int) (map[string]int, error)
 
 // hostOf names the host that has a MAC address.
 func hostOf(mac string) string {
-	for _, n := range cluster.Nodes() {
+	for _, n := range append(cluster.Nodes(), "router") {
 		if cluster.Host(n).MAC.String() == mac {
 			return n
 		}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,34 +17,40 @@ import (
 
 	"heraldlb.io/herald/e2etest/app"
 	"heraldlb.io/herald/e2etest/install"
+	"heraldlb.io/herald/e2etest/probe"
 )
 
-func TestLosingTheAPIServerChangesNoAnnouncement(t *testing.T) {
-	svc := service(t, app.Service{Name: "no-api", Selects: "testapp"})
-	before := map[netip.Addr]string{}
-	for _, a := range addresses(svc) {
-		reachable(t, "client", a)
-		before[a] = owner(t, a)
-	}
+// takeover bounds how long no new connection may succeed after the owner of an address has gone: it tells a working
+// takeover from one that waits for the API server, on a machine that runs other things too.
+const takeover = 3 * time.Second
+
+func TestAKilledOwnersAddressesMoveAndDoNotReturn(t *testing.T) {
+	addrs, others := placed(t, "killed", 69, "n1"), crowded(t, "bystander", 3)
+	lose(t, addrs, others, "n1", cluster.Kill)
+	giveBack(t, addrs, others, "n1", cluster.Start)
+}
+
+func TestLosingTheAPIServerChangesNoAnnouncementAndKeepsNobodyFromTakingOver(t *testing.T) {
+	addrs, others := placed(t, "no-api", 70, "n2"), crowded(t, "apart", 3)
+	before := owners(t, others)
+	u := use(t, addrs, 10)
 	if err := cluster.StopAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p := newConnections(t, addresses(svc)[0])
-	err := p.Wait(t.Context(), 1000)
-	for a, was := range before {
-		if is := owner(t, a); is != was {
-			t.Errorf("%s moved from %s to %s", a, was, is)
+	startAgain := sync.OnceFunc(func() {
+		if err := cluster.StartAPIServer(context.Background()); err != nil {
+			t.Error(err)
 		}
+	})
+	t.Cleanup(startAgain)
+	u.goesOn(t, 300)
+	stays(t, u.end(t), "n2")
+	if after := owners(t, others); !slices.Equal(before, after) {
+		t.Errorf("%v were at %v and are at %v", others, before, after)
 	}
-	if startErr := cluster.StartAPIServer(context.Background()); startErr != nil || err != nil {
-		t.Fatal(startErr, err)
-	}
-	report := p.Stop()
-	t.Log(report)
-	if len(report.Failures) > 0 {
-		t.Errorf("%d new connections failed, the first with %v", len(report.Failures), report.Failures[0].Err)
-	}
+	lose(t, addrs, others, "n2", cluster.Cut)
 
+	startAgain()
 	start := time.Now()
 	later := app.Service{Name: "after-api", Selects: "testapp", Type: "LoadBalancer"}
 	apply(t, later.Manifest())
@@ -61,47 +68,62 @@ func TestLosingTheAPIServerChangesNoAnnouncement(t *testing.T) {
 		return err
 	})
 	t.Logf("a Service made after the outage was reached %v later", time.Since(start))
+	giveBack(t, addrs, others, "n2", cluster.Heal)
 }
 
-// takeover bounds how long no new connection may succeed after the owner of an address has gone: it tells a working
-// takeover from one that waits for the API server, on a machine that runs other things too.
-const takeover = 3 * time.Second
-
-func TestAKilledOwnersAddressesMove(t *testing.T) {
-	lose(t, "killed", cluster.Kill, cluster.Start)
+// crowded makes Services whose addresses go wherever they go, and returns these.
+func crowded(t *testing.T, name string, n int) (addrs []netip.Addr) {
+	t.Helper()
+	for i := range n {
+		addrs = append(addrs, addresses(service(t, app.Service{Name: fmt.Sprintf("%s-%d", name, i), Selects: "testapp"}))...)
+	}
+	return addrs
 }
 
-func TestACutOffOwnersAddressesMove(t *testing.T) {
-	lose(t, "cut-off", cluster.Cut, cluster.Heal)
+// lose takes the node away that owns addresses, and sees others take over what it had, and nothing else.
+func lose(t *testing.T, addrs, others []netip.Addr, node string, take func(ctx context.Context, node string) error) {
+	t.Helper()
+	before := owners(t, others)
+	u := use(t, addrs, 0)
+	if err := take(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	u.goesOn(t, 50)
+	for _, s := range u.stop(t) {
+		if len(s.nodes) != 2 || s.nodes[0] != node {
+			t.Errorf("%s was answered for by %v, want %s and then one other", s.addr, s.nodes, node)
+		}
+		if gap := s.news.StartGap.Length(); gap > takeover {
+			t.Errorf("no new connection to %s could be opened for %v, want %v at most", s.addr, gap, takeover)
+		}
+	}
+	for i, now := range owners(t, others) {
+		if was := before[i]; now == node || was != node && was != now {
+			t.Errorf("%s was at %s and is at %s after %s was lost", others[i], was, now, node)
+		}
+	}
 }
 
-// lose takes the node away that owns a Service's addresses, sees another one take each of them over, and then gives
-// the node back.
-func lose(t *testing.T, name string, take, give func(ctx context.Context, node string) error) {
-	svc := service(t, app.Service{Name: name, Selects: "testapp"})
-	for _, a := range addresses(svc) {
-		reachable(t, "client", a)
-		old := owner(t, a)
-		p := newConnections(t, a)
-		if err := take(t.Context(), old); err != nil {
-			t.Fatal(err)
+// giveBack gives the node back, and sees that no address follows it.
+func giveBack(t *testing.T, addrs, others []netip.Addr, node string, give func(ctx context.Context, node string) error) {
+	t.Helper()
+	all := slices.Concat(addrs, others)
+	before := owners(t, all)
+	var watchers []*probe.Watcher
+	for _, a := range addrs {
+		watchers = append(watchers, watched(t, a))
+	}
+	restore(t, node, give)
+	ringed(t)
+	for i, now := range owners(t, all) {
+		if now != before[i] {
+			t.Errorf("%s moved from %s to %s when %s returned", all[i], before[i], now, node)
 		}
-		giveBack := sync.OnceFunc(func() { restore(t, old, give) })
-		t.Cleanup(giveBack)
-		if err := p.Wait(t.Context(), 50); err != nil {
-			t.Fatal(err)
+	}
+	for i, w := range watchers {
+		if r, who := history(t, w); len(who) != 1 {
+			t.Errorf("%s was answered for by %v when %s returned: %v", addrs[i], who, node, r)
 		}
-		who := owner(t, a)
-		report := p.Stop()
-		t.Logf("%s: %s, then %s; %v", a, old, who, report)
-		if who == old {
-			t.Errorf("%s is still answered for by %s", a, old)
-		}
-		if gap := report.StartGap.Length(); gap > takeover {
-			t.Errorf("no new connection to %s could be opened for %v, want %v at most", a, gap, takeover)
-		}
-		giveBack()
-		owner(t, a)
 	}
 }
 
