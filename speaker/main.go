@@ -82,7 +82,11 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := announce.NewCluster(announce.NewInformers(client, source))
+	informers, err := announce.NewInformers(client, source)
+	if err != nil {
+		return err
+	}
+	cluster, err := announce.NewCluster(informers)
 	if err != nil {
 		return err
 	}

@@ -26,14 +26,20 @@ type Informers struct {
 	Config         kube.ConfigSource
 }
 
-// NewInformers returns the informers of a speaker.
-func NewInformers(c *kube.Client, source kube.ConfigSource) Informers {
-	return Informers{
+// NewInformers returns the informers of a speaker, which keep of each object what a Plan is made from.
+func NewInformers(c *kube.Client, source kube.ConfigSource) (Informers, error) {
+	i := Informers{
 		Services:       c.Services(),
 		EndpointSlices: c.EndpointSlices(),
 		Nodes:          c.Nodes(),
 		Config:         source,
 	}
+	for _, informer := range []cache.SharedIndexInformer{i.Services, i.EndpointSlices, i.Nodes} {
+		if err := informer.SetTransform(trim); err != nil {
+			return Informers{}, fmt.Errorf("trim the caches: %w", err)
+		}
+	}
+	return i, nil
 }
 
 // Cluster is the cluster's state as the caches have it, and what of it changed since it was last looked at.
