@@ -51,6 +51,51 @@ func TestWhatANodeObjectSays(t *testing.T) {
 	}
 }
 
+func TestWhatDrainsANode(t *testing.T) {
+	taint := func(key string) func(*corev1.Node) {
+		return func(n *corev1.Node) {
+			n.Spec.Taints = []corev1.Taint{{Key: key, Effect: corev1.TaintEffectNoSchedule}}
+		}
+	}
+	annotation := func(value string) func(*corev1.Node) {
+		return func(n *corev1.Node) { n.Annotations = map[string]string{AnnotationDrain: value} }
+	}
+	notReady := func(message string) func(*corev1.Node) {
+		return func(n *corev1.Node) {
+			n.Status.Conditions[0] = corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "KubeletNotReady", Message: message}
+		}
+	}
+	for _, tc := range []struct {
+		name   string
+		change func(*corev1.Node)
+		want   bool
+	}{
+		{"nothing", func(*corev1.Node) {}, false},
+		{"the annotation", annotation("true"), true},
+		{"the annotation without a value", annotation(""), true},
+		{"not the annotation that says no", annotation("false"), false},
+		{"not a cordon", func(n *corev1.Node) { n.Spec.Unschedulable = true }, false},
+		{"the autoscaler that is about to delete it", taint("ToBeDeletedByClusterAutoscaler"), true},
+		{"the cloud that has shut it down", taint("node.cloudprovider.kubernetes.io/shutdown"), true},
+		{"somebody who says that it is out of service", taint(corev1.TaintNodeOutOfService), true},
+		{"not any taint", taint("node-role.kubernetes.io/control-plane"), false},
+		{"a kubelet that shuts down", notReady("node is shutting down"), true},
+		{"not a kubelet that is not ready", notReady("container runtime is down"), false},
+		{"its deletion", func(n *corev1.Node) { n.DeletionTimestamp = &metav1.Time{} }, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			n := readyNode("n1")
+			tc.change(n)
+			if got := nodeOf(n); got.draining != tc.want || got.cordoned != n.Spec.Unschedulable {
+				t.Errorf("got %+v, want draining %t", got, tc.want)
+			}
+			if tc.want && restarts(n) {
+				t.Error("a speaker that stops there is taken for one that is being restarted")
+			}
+		})
+	}
+}
+
 func TestWhenASpeakerThatStopsIsBeingRestarted(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
