@@ -80,16 +80,21 @@ func (c Cache) Router(ctx context.Context) (Router, error) {
 	if _, err := os.Stat(r.Program); err != nil {
 		return Router{}, fmt.Errorf("package bird2: %w; remove %s and try again", err, dir)
 	}
-	libs, err := filepath.Glob(filepath.Join(dir, "*", "lib", "*-linux-gnu*"))
-	if err != nil {
-		return Router{}, err
+	r.LibraryPath, err = libraryPath(dir)
+	return r, err
+}
+
+// libraryPath lists the directories of an unpacked package that hold shared libraries.
+func libraryPath(dir string) (string, error) {
+	var dirs []string
+	for _, pattern := range []string{"*/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib/*-linux-gnu*/frr"} {
+		found, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return "", err
+		}
+		dirs = append(dirs, found...)
 	}
-	more, err := filepath.Glob(filepath.Join(dir, "lib", "*-linux-gnu*"))
-	if err != nil {
-		return Router{}, err
-	}
-	r.LibraryPath = strings.Join(append(libs, more...), ":")
-	return r, nil
+	return strings.Join(dirs, ":"), nil
 }
 
 // unpack fetches a Debian package with all that it depends on and this machine lacks, and unpacks it into dir.
