@@ -16,8 +16,9 @@ type FRR struct {
 }
 
 // FRR returns FRRouting, unpacked like the Router, for the same reason. Its daemons keep their sockets in /run/frr unless
-// they run with --vty_socket and -z, and become the user frr unless they run with -u root -g root. They are asked on
-// their vty sockets: vtysh wants a PAM service that only an installed package has.
+// they run with --vty_socket and -z, and become the user frr unless they run with -u root -g root; even then root must
+// be a member of a group frrvty, which /etc/group in a private mount namespace can say. They are asked on their vty
+// sockets: vtysh wants a PAM service that only an installed package has.
 func (c Cache) FRR(ctx context.Context) (FRR, error) {
 	dir, err := c.once(ctx, "frr", "frr-v1", func(dir string) error { return c.unpack(ctx, "frr", dir) })
 	if err != nil {
