@@ -159,6 +159,7 @@ func (m *Monitor) set(wanted []Session, now time.Time) {
 		m.sessions = append(m.sessions, s)
 		m.publish(s)
 	}
+	m.listen(now)
 }
 
 // session returns the session with a peer that does not leave, nil when there is none.

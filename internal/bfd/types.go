@@ -59,7 +59,8 @@ func (d Diagnostic) String() string {
 type Session struct {
 	// Peer is the router. A link-local address has its interface as the zone.
 	Peer netip.Addr
-	// Local is the address that packets are sent from; invalid means that the kernel chooses.
+	// Local is the address that packets are sent from; invalid means that the kernel chooses. The peer must expect it:
+	// where an interface has several addresses of a kind, say which.
 	Local netip.Addr
 	// Interface is where packets leave and must arrive; empty means wherever the route leads, or the peer's zone.
 	Interface string
