@@ -1,7 +1,9 @@
 package bfd
 
 import (
+	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -19,6 +21,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"heraldlb.io/herald/e2etest/parts"
 	"heraldlb.io/herald/internal/config"
 )
 
@@ -26,9 +29,13 @@ const inNamespace = "HERALD_TEST_NETNS"
 
 // TestMain runs the tests in a network namespace of their own: the ports of the machine are not for tests.
 func TestMain(m *testing.M) {
+	if os.Getenv(busyProcess) != "" {
+		spin(context.Background())
+	}
 	if os.Getenv(inNamespace) != "" || os.Geteuid() != 0 {
 		os.Exit(m.Run())
 	}
+	fetchRouters()
 	runtime.LockOSThread() // Pdeathsig is sent when the thread that started the child ends
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inNamespace+"=1")
@@ -43,6 +50,21 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// fetchRouters has the programs of other makes ready, which cannot be fetched from a namespace that leads nowhere.
+func fetchRouters() {
+	flag.Parse()
+	dir, err := parts.CacheDir()
+	if err == nil {
+		c := parts.Cache{Dir: dir, Progress: func(s string) { fmt.Fprintln(os.Stderr, s) }}
+		_, errFRR := c.FRR(context.Background())
+		_, errBIRD := c.Router(context.Background())
+		err = errors.Join(errFRR, errBIRD)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the tests against other makes will fail:", err)
+	}
 }
 
 // The addresses of a link: the node's, and the router's.
@@ -239,9 +261,24 @@ func (w *watcher) metric(name string, label ...string) float64 {
 	return sum
 }
 
-// every is a profile of the same interval in both directions and a multiplier of 3.
+// The pace of the tests: fast, and slow enough for a machine that is busy with other things too.
+const (
+	quick      = 100 * time.Millisecond
+	multiplier = 5
+)
+
+// every is a profile of the same interval in both directions.
 func every(d time.Duration) config.BFDProfile {
-	return config.BFDProfile{ReceiveInterval: d, TransmitInterval: d, DetectMultiplier: 3, MinimumTTL: 254}
+	return config.BFDProfile{ReceiveInterval: d, TransmitInterval: d, DetectMultiplier: multiplier, MinimumTTL: 254}
+}
+
+// failed checks when and why a session went down whose peer fell silent at a time.
+func (c Change) failed(t testing.TB, silent time.Time) {
+	t.Helper()
+	const slack = 500 * time.Millisecond // of a busy machine
+	if took := c.Time.Sub(silent); took < (multiplier-1)*quick || took > multiplier*quick+slack || c.Diagnostic != DetectionTimeExpired {
+		t.Errorf("%v is down after %v with %v, want %v with %v", c.Peer, took, c.Diagnostic, multiplier*quick, DetectionTimeExpired)
+	}
 }
 
 func eventually(t testing.TB, what string, cond func() bool) {
