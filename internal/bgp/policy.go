@@ -13,8 +13,11 @@ import (
 // GoBGP holds one path for a prefix and lets the export policy say what each peer is told of it. So the path itself
 // carries nothing but its treatment's id, in the place of a next hop, and the policy puts in all the rest.
 
-// exportPolicy is the policy's name in GoBGP.
-const exportPolicy = "herald"
+// The policies' names in GoBGP.
+const (
+	exportPolicy = "export"
+	importPolicy = "import"
+)
 
 // defaultLocalPref is what a route without one counts as (RFC 4277 and every implementation).
 const defaultLocalPref = 100
@@ -103,7 +106,14 @@ func policies(treatments []*treatment, peers []told) *api.SetPoliciesRequest {
 			statements = append(statements, &api.Statement{Name: name, Conditions: conditions, Actions: actions(route)})
 		}
 	}
-	r.Policies = []*api.Policy{{Name: exportPolicy, Statements: statements}}
+	r.Policies = []*api.Policy{
+		{Name: exportPolicy, Statements: statements},
+		{Name: importPolicy, Statements: []*api.Statement{{
+			Name:       "own",
+			Conditions: &api.Conditions{RouteType: api.Conditions_ROUTE_TYPE_LOCAL},
+			Actions:    &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_ACCEPT},
+		}}},
+	}
 	return r
 }
 
@@ -138,10 +148,11 @@ func actions(r Route) *api.Actions {
 	return a
 }
 
-// assignments put the policy in force: nothing that a peer says is taken.
+// assignments put the policies in force. What we say ourselves is imported too, and nothing else is.
 func assignments() []*api.PolicyAssignment {
 	return []*api.PolicyAssignment{
-		{Name: "global", Direction: api.PolicyDirection_POLICY_DIRECTION_IMPORT, DefaultAction: api.RouteAction_ROUTE_ACTION_REJECT},
+		{Name: "global", Direction: api.PolicyDirection_POLICY_DIRECTION_IMPORT, DefaultAction: api.RouteAction_ROUTE_ACTION_REJECT,
+			Policies: []*api.Policy{{Name: importPolicy}}},
 		{Name: "global", Direction: api.PolicyDirection_POLICY_DIRECTION_EXPORT, DefaultAction: api.RouteAction_ROUTE_ACTION_REJECT,
 			Policies: []*api.Policy{{Name: exportPolicy}}},
 	}

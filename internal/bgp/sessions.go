@@ -48,7 +48,8 @@ type Session struct {
 	Error string
 }
 
-// sessions holds the sessions' states, and what the states depend on that is not GoBGP's.
+// sessions holds the sessions' states, and what the states depend on that is not GoBGP's. GoBGP calls it, so nobody calls
+// GoBGP while holding mu.
 type sessions struct {
 	logger  log.Logger
 	metrics *metrics
@@ -61,6 +62,7 @@ type sessions struct {
 type session struct {
 	Session
 	peer     Peer
+	note     string    // why the session is about to end
 	limited  time.Time // since when the session is closed because the peer sent too much
 	internal bool      // the peer turned out to be of the own AS, and must not be
 }
@@ -158,12 +160,16 @@ func (t *sessions) enter(s *session, state State, why string) {
 	}
 }
 
-// blame notes why there is no session, as GoBGP's own log has it.
+// blame notes why there is no session, or why it is about to end. GoBGP calls it through its log.
 func (t *sessions) blame(address, why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range t.byName {
-		if s.Address.String() == address && s.State != Established {
+		switch {
+		case s.Address.String() != address || s.State == Waiting || s.State == Disabled:
+		case s.State == Established:
+			s.note = why
+		default:
 			t.enter(s, s.State, why)
 		}
 	}
@@ -198,7 +204,8 @@ func (e *engine) changed(event *apiutil.WatchEventMessage_PeerEvent, _ time.Time
 				s.limited = t.now()
 			}
 		}
-		t.enter(s, stateOf(st.SessionState), why)
+		t.enter(s, stateOf(st.SessionState), cmp.Or(s.note, why))
+		s.note = ""
 		if s.peer.Disabled {
 			t.enter(s, Disabled, "")
 		}
@@ -238,14 +245,12 @@ func stateOf(s wire.FSMState) State {
 // reason says in words why a session is not, or no longer, established; empty when there is nothing to say.
 func reason(st apiutil.PeerState) string {
 	switch st.DisconnectReason {
-	case api.PeerState_DISCONNECT_REASON_UNSPECIFIED, api.PeerState_DISCONNECT_REASON_IDLE_TIMER_EXPIRED:
-		return ""
 	case api.PeerState_DISCONNECT_REASON_HOLD_TIMER_EXPIRED:
 		return "the hold timer expired: nothing was heard from the router"
 	case api.PeerState_DISCONNECT_REASON_READ_FAILED, api.PeerState_DISCONNECT_REASON_WRITE_FAILED, api.PeerState_DISCONNECT_REASON_GRACEFUL_RESTART:
 		return "the connection broke without a notification"
 	}
-	return st.DisconnectMessage
+	return ""
 }
 
 // errGone is why a session is asked for that is not there.
