@@ -15,6 +15,8 @@ const (
 	burst = 256
 	// relistenAfter is the pause before a port that another program has is tried again.
 	relistenAfter = time.Second
+	// breather is the pause after a burst: a flood takes a part of one core, never all of it.
+	breather = 2 * time.Millisecond
 	// slice is how long the loop's thread wants to compute at a stretch. A short one lets the kernel's scheduler run the
 	// thread sooner when it wakes among busy ones, and needs no privilege.
 	slice = 100 * time.Microsecond
@@ -77,8 +79,9 @@ func (m *Monitor) run(prepare func()) {
 		now := time.Now()
 		m.answer(now)
 		m.listen(now)
+		m.flooded = false
 		for _, l := range m.listeners {
-			m.drain(l, buf, control)
+			m.flooded = m.drain(l, buf, control) || m.flooded
 		}
 		m.advance(time.Now())
 		if m.ending && len(m.sessions) == 0 {
@@ -88,10 +91,15 @@ func (m *Monitor) run(prepare func()) {
 	}
 }
 
-// preferLatency asks the kernel to run this thread soon after it wakes. What a kernel older than 6.12 makes of it is
-// nothing, which is as good as it gets there.
+// preferLatency asks the kernel to run this thread as soon as it wakes: before all ordinary threads where the process has
+// CAP_SYS_NICE, and otherwise soon among them, which a kernel older than 6.12 does not know how to.
 func preferLatency() {
-	_ = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Runtime: uint64(slice)}, 0)
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+	if unix.SchedSetAttr(0, &attr, 0) == nil {
+		return
+	}
+	attr = unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Runtime: uint64(slice)}
+	_ = unix.SchedSetAttr(0, &attr, 0) // without it the thread is scheduled like any other
 }
 
 // wait returns when a packet or a request has come or a timer is due.
@@ -102,8 +110,15 @@ func (m *Monitor) wait() {
 			fds = append(fds, unix.PollFd{Fd: int32(l.fd), Events: unix.POLLIN})
 		}
 	}
+	at := m.next()
+	if m.flooded {
+		fds = fds[:1]
+		if soon := time.Now().Add(breather); at.IsZero() || soon.Before(at) {
+			at = soon
+		}
+	}
 	var timeout *unix.Timespec
-	if at := m.next(); !at.IsZero() {
+	if !at.IsZero() {
 		ts := unix.NsecToTimespec(int64(max(0, time.Until(at))))
 		timeout = &ts
 	}
@@ -149,23 +164,24 @@ func (m *Monitor) listen(now time.Time) {
 	}
 }
 
-// drain takes the packets that wait at a port.
-func (m *Monitor) drain(l *listener, buf, control []byte) {
+// drain takes the packets that wait at a port, and tells whether there were more than it took.
+func (m *Monitor) drain(l *listener, buf, control []byte) (more bool) {
+	if l.fd < 0 {
+		return false
+	}
 	for range burst {
-		if l.fd < 0 {
-			return
-		}
 		d, err := receive(l.fd, l.family, buf, control)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			return
+			return false
 		}
 		if err := m.take(l, d); err != nil {
 			m.metrics.dropped.WithLabelValues(err.Error()).Inc()
 		}
 	}
+	return true
 }
 
 // take gives a received packet to its session, or says why there is none for it.

@@ -30,6 +30,7 @@ type Monitor struct {
 	// What follows belongs to the loop.
 	sessions  []*session // those that leave too
 	listeners []*listener
+	flooded   bool // more packets came than were read in the last round
 	ending    bool
 }
 

@@ -161,3 +161,34 @@ func TestFaultsAreInTheStatusAndPass(t *testing.T) {
 	check(t, netlink.AddrReplace(r.link, address(t, nodeLL)))
 	there.told(Up, AdminDown, Up)
 }
+
+// In a flood the peer's own packets may be lost, but ours go on: nobody can make the peer believe that we are gone.
+func TestAFloodDoesNotKeepUsFromSending(t *testing.T) {
+	r := newRouter(t)
+	here, there := watch(t), r.watch()
+	patient := every(quick)
+	patient.DetectMultiplier = 100
+	here.Set([]Session{{Peer: router4, Profile: every(quick)}})
+	there.Set([]Session{{Peer: node4, Profile: patient}})
+	here.told(Up)
+	there.told(Up)
+	r.in(func() error {
+		out, err := openSender(Session{Peer: node4, Local: router4})
+		if err != nil {
+			return err
+		}
+		defer unix.Close(out.fd)
+		noise := packet{state: Up, multiplier: 3, mine: 1, yours: 1}.bytes()
+		for end := time.Now().Add(time.Second); time.Now().Before(end); {
+			if err := out.send(noise); err != nil && !passing(err) {
+				return err
+			}
+		}
+		return nil
+	})
+	there.told()
+	there.is(node4, Up)
+	if n := here.metric("herald_bfd_packets_dropped_total", "no_session"); n < 2*burst {
+		t.Errorf("%v packets of the flood arrived: too few to tell anything", n)
+	}
+}
