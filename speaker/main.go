@@ -8,10 +8,12 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-kit/log/level"
 
 	"heraldlb.io/herald/internal/announce"
+	"heraldlb.io/herald/internal/bgp"
 	"heraldlb.io/herald/internal/cmdline"
 	"heraldlb.io/herald/internal/gossip"
 	"heraldlb.io/herald/internal/kube"
@@ -31,6 +33,7 @@ func run(ctx context.Context) error {
 	keyFile := flags.String("gossip-key-file", "", "`file` with the secret that all speakers share; empty: Secret "+kube.GossipSecret+" in --namespace, which the controller creates. It is waited for")
 	label := flags.String("cluster-label", "herald", "`name` that keeps the speakers of this cluster apart from those of another on the same network")
 	grace := flags.Duration("restart-grace", gossip.DefaultRestartGrace, "how long the addresses of a node stay with it while its speaker is being restarted; after it they move. The same for all speakers")
+	drainDelay := flags.Duration("drain-delay", 3*time.Second, "how long routers have to turn to other nodes before a node that is drained withdraws its BGP routes")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
 	}
@@ -39,6 +42,9 @@ func run(ctx context.Context) error {
 	}
 	if *grace <= 0 {
 		return fmt.Errorf("--restart-grace=%s: want more than 0", *grace)
+	}
+	if *drainDelay < 0 {
+		return fmt.Errorf("--drain-delay=%s: want 0 or more", *drainDelay)
 	}
 	logger, err := common.Logger()
 	if err != nil {
@@ -53,7 +59,9 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := announce.NewCluster(announce.NewInformers(client, client.ConfigObjects()))
+	informers := announce.NewInformers(client, client.ConfigObjects())
+	informers.Secrets = client.Secrets(common.Namespace)
+	cluster, err := announce.NewCluster(informers)
 	if err != nil {
 		return err
 	}
@@ -103,6 +111,10 @@ func run(ctx context.Context) error {
 	running.Go(func() { ring.Run(parts) })
 	loop := announce.New(*node, cluster, ring, driver, addr, logger)
 	ready.set(loop.Ready, driver.Ready)
+	routers := bgp.New(cluster.RouterID(*node), logger, reg)
+	running.Go(func() { routers.Run(parts) })
+	running.Go(func() { informers.Secrets.Run(parts.Done()) })
+	loop.SpeakBGP(routers, *drainDelay)
 	loop.Run(ctx)
 	return ended(failed)
 }

@@ -59,6 +59,7 @@ type Loop struct {
 	health    gossip.Health         // that the ring was told last
 	offered   []gossip.Interface
 	started   bool
+	bgp       *speaking // nil without BGP
 
 	mu       sync.Mutex
 	notReady error
@@ -113,7 +114,9 @@ func (l *Loop) Run(ctx context.Context) {
 
 // step takes in what changed and makes the announcements follow.
 func (l *Loop) step() {
-	l.read(l.cluster.take())
+	changed := l.cluster.take()
+	l.read(changed)
+	l.speak(changed)
 
 	now := interfaces(l.layer2.Interfaces())
 	if l.started && gained(l.offered, now) {
@@ -249,7 +252,8 @@ func counts(standsIn map[netip.Addr]string) map[string]int {
 func (l *Loop) leave() {
 	l.setReady(errors.New("announce: this speaker is stopping"))
 	msg := "handing over"
-	if restarts(l.cluster.node(l.node)) {
+	restart := restarts(l.cluster.node(l.node))
+	if restart {
 		msg = "being restarted: keeps its addresses, others answer for it"
 		h := l.health
 		h.Restarting = true
@@ -267,6 +271,7 @@ func (l *Loop) leave() {
 	l.layer2.Apply(nil, withdraw)
 	clear(l.announced)
 	clear(l.standsIn)
+	l.quitBGP(restart)
 }
 
 // interfaces are the driver's interfaces as the ring tells of them.

@@ -48,6 +48,8 @@ type planner struct {
 	holders   map[netip.Addr][]types.NamespacedName // sorted
 	decisions map[netip.Addr]Decision
 
+	routes *routes // what BGP tells
+
 	facts map[string][]fact // by advertisements; computed when needed, forgotten when configuration, nodes or members change
 	dirty map[netip.Addr]struct{}
 }
@@ -61,12 +63,14 @@ func newPlanner(self string) *planner {
 		services:  map[types.NamespacedName]contribution{},
 		holders:   map[netip.Addr][]types.NamespacedName{},
 		decisions: map[netip.Addr]Decision{},
+		routes:    newRoutes(),
 		facts:     map[string][]fact{},
 		dirty:     map[netip.Addr]struct{}{},
 	}
 }
 
 func (p *planner) setConfig(c *config.Config) {
+	p.routes.all = true
 	p.config = c
 	p.everything()
 }
@@ -96,6 +100,7 @@ func (p *planner) everything() {
 	clear(p.facts)
 	for addr := range p.holders {
 		p.dirty[addr] = struct{}{}
+		p.routes.touch(addr)
 	}
 }
 
@@ -105,6 +110,8 @@ func (p *planner) setService(key types.NamespacedName, c contribution) {
 	if old.equal(c) {
 		return
 	}
+	p.routes.touch(old.addrs()...)
+	p.routes.touch(c.addrs()...)
 	for _, addr := range old.addrs() {
 		p.dirty[addr] = struct{}{}
 		p.holders[addr] = slices.DeleteFunc(p.holders[addr], func(k types.NamespacedName) bool { return k == key })

@@ -9,6 +9,9 @@ import (
 	"heraldlb.io/herald/internal/config"
 )
 
+// MaxPassword is the greatest length of a password, in bytes; the kernel takes no longer one (RFC 2385 recommends as much).
+const MaxPassword = 80
+
 // Peer is a router to talk to: as config.Config.PeersOn fills it in for this node, with its password.
 type Peer struct {
 	config.BGPPeer
