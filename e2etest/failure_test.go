@@ -19,7 +19,12 @@ import (
 // succeeded when it returns.
 func newConnections(t *testing.T, a netip.Addr) *probe.Connector {
 	t.Helper()
-	p := probe.Connect(t.Context(), probe.ConnectConfig{Dial: cluster.Dialer("client"), Address: target(a, 80)})
+	return newConnectionsFrom(t, "client", a)
+}
+
+func newConnectionsFrom(t *testing.T, host string, a netip.Addr) *probe.Connector {
+	t.Helper()
+	p := probe.Connect(t.Context(), probe.ConnectConfig{Dial: cluster.Dialer(host), Address: target(a, 80)})
 	t.Cleanup(func() { p.Stop() })
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -13,6 +13,7 @@ import (
 	"github.com/go-kit/log/level"
 
 	"heraldlb.io/herald/internal/announce"
+	"heraldlb.io/herald/internal/bfd"
 	"heraldlb.io/herald/internal/bgp"
 	"heraldlb.io/herald/internal/cmdline"
 	"heraldlb.io/herald/internal/gossip"
@@ -112,6 +113,12 @@ func run(ctx context.Context) error {
 	loop := announce.New(*node, cluster, ring, driver, addr, logger)
 	ready.set(loop.Ready, driver.Ready)
 	routers := bgp.New(cluster.RouterID(*node), logger, reg)
+	paths, err := bfd.New(logger, reg, routers.PathChanged)
+	if err != nil {
+		return err
+	}
+	defer paths.Close()
+	routers.Watch(paths)
 	running.Go(func() { routers.Run(parts) })
 	running.Go(func() { informers.Secrets.Run(parts.Done()) })
 	loop.SpeakBGP(routers, *drainDelay)

@@ -61,10 +61,9 @@ type sessions struct {
 
 type session struct {
 	Session
-	peer     Peer
-	note     string    // why the session is about to end
-	limited  time.Time // since when the session is closed because the peer sent too much
-	internal bool      // the peer turned out to be of the own AS, and must not be
+	peer    Peer
+	note    string    // why the session is about to end
+	limited time.Time // since when the session is closed because the peer sent too much
 }
 
 func newSessions(logger log.Logger) *sessions {
@@ -197,15 +196,15 @@ func (e *engine) changed(event *apiutil.WatchEventMessage_PeerEvent, _ time.Time
 				return
 			}
 		}
-		why := reason(st)
+		why := cmp.Or(s.note, reason(st))
+		s.note = ""
 		if st.AdminState == api.PeerState_ADMIN_STATE_PFX_CT {
 			why = fmt.Sprintf("the router sends more than %d routes of a family, none of which is wanted: let it send none (tried again in %v)", maxPrefixes, limitPause)
 			if s.limited.IsZero() {
 				s.limited = t.now()
 			}
 		}
-		t.enter(s, stateOf(st.SessionState), cmp.Or(s.note, why))
-		s.note = ""
+		t.enter(s, stateOf(st.SessionState), why)
 		if s.peer.Disabled {
 			t.enter(s, Disabled, "")
 		}
@@ -214,7 +213,6 @@ func (e *engine) changed(event *apiutil.WatchEventMessage_PeerEvent, _ time.Time
 
 // refuseInternal ends a session whose peer has the own AS number where dynamicASN says that it must not.
 func (e *engine) refuseInternal(s *session) {
-	s.internal = true
 	why := fmt.Sprintf("the router has AS number %d, which is the node's own: write dynamicASN: internal, or peerASN", s.peer.asn())
 	e.sessions.enter(s, Idle, why)
 	go func() { // GoBGP waits for this callback
@@ -224,6 +222,25 @@ func (e *engine) refuseInternal(s *session) {
 
 // limitPause is how long the session with a peer that sent too many routes stays closed.
 const limitPause = time.Minute
+
+// forgive lets peers that sent too many routes try again once their pause is over.
+func (s *Speaker) forgive() {
+	if s.engine == nil {
+		return
+	}
+	var again []string
+	s.sessions.mu.Lock()
+	for _, one := range s.sessions.byName {
+		if !one.limited.IsZero() && s.sessions.now().Sub(one.limited) >= limitPause {
+			one.limited = time.Time{}
+			again = append(again, one.Address.String())
+		}
+	}
+	s.sessions.mu.Unlock()
+	for _, address := range again {
+		_ = s.engine.server.EnablePeer(context.Background(), &api.EnablePeerRequest{Address: address}) // it may have gone
+	}
+}
 
 // stateOf translates.
 func stateOf(s wire.FSMState) State {

@@ -32,6 +32,8 @@ type Speaker struct {
 	logger   log.Logger
 	sessions *sessions
 
+	watcher Watcher // nil without BFD
+
 	mu      sync.Mutex // of what follows; held over calls into GoBGP, which none of the peers can hold up
 	engine  *engine    // nil until there is a peer, and after Leave
 	left    bool
@@ -59,6 +61,7 @@ func (s *Speaker) Run(ctx context.Context) {
 		case <-tick.C:
 			s.mu.Lock()
 			s.follow(nil)
+			s.forgive()
 			s.mu.Unlock()
 		}
 	}
@@ -110,6 +113,10 @@ func (s *Speaker) follow(steps []step) {
 		level.Error(s.logger).Log("msg", "BGP sessions are set up anew: a change was refused", "err", err)
 		s.engine.stop(true)
 		s.engine = nil
+		return
+	}
+	if s.watcher != nil {
+		s.watcher.Set(watched(s.peers, places))
 	}
 }
 
