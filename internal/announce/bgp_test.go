@@ -2,6 +2,7 @@ package announce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -11,10 +12,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-kit/log"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/cache"
+	fcache "k8s.io/client-go/tools/cache/testing"
 
 	"heraldlb.io/herald/internal/bgp"
 	"heraldlb.io/herald/internal/config"
+	"heraldlb.io/herald/internal/kube"
+	"heraldlb.io/herald/internal/layer2"
 )
 
 // fakeBGP remembers what it was told.
@@ -136,3 +144,93 @@ func TestWhatRoutersAreTold(t *testing.T) {
 		}
 	}
 }
+
+// Routers are told before the ring is joined, of all that the cluster has, and the end of the loop is what the Node says.
+func TestTheLoopTellsRouters(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		cordoned bool
+		want     bgp.Departure
+	}{
+		{"a node that stays is being restarted", false, bgp.Restart},
+		{"a cordoned one is drained", true, bgp.Drain},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			routers := &fakeBGP{told: map[netip.Prefix][]bgp.Route{}}
+			l := speakingLoop(t, routers, c.cordoned)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			l.Run(ctx) // one step, and the end
+			if got := shown(routers.told); !slices.Equal(got, []string{"192.0.2.100/32: all"}) || routers.calls != 1 {
+				t.Errorf("told %v in %d calls, want the one address in one", got, routers.calls)
+			}
+			if !slices.Equal(routers.peers, []string{"open"}) {
+				t.Errorf("peers %v, want the one without a Secret that is missing", routers.peers)
+			}
+			if !slices.Equal(routers.left, []bgp.Departure{c.want}) {
+				t.Errorf("left as %v, want %v", routers.left, c.want)
+			}
+		})
+	}
+}
+
+// speakingLoop is the loop of n1, whose ring has not been joined.
+func speakingLoop(t *testing.T, routers *fakeBGP, cordoned bool) *Loop {
+	t.Helper()
+	r, problems := config.Parse("cm", map[string]string{"config": `
+apiVersion: heraldlb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: lan}
+spec: {addresses: [192.0.2.100-192.0.2.199]}
+---
+apiVersion: heraldlb.io/v1beta1
+kind: BGPPeer
+metadata: {name: open}
+spec: {peerAddress: 198.51.100.1, myASN: 64512, peerASN: 64513}
+---
+apiVersion: heraldlb.io/v1beta1
+kind: BGPPeer
+metadata: {name: locked}
+spec: {peerAddress: 198.51.100.2, myASN: 64512, peerASN: 64513, passwordSecret: {name: missing}}
+---
+apiVersion: heraldlb.io/v1beta1
+kind: BGPAdvertisement
+metadata: {name: all}
+spec: {}
+`})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	served := cluster("192.0.2.100")
+	informer := func(example runtime.Object) cache.SharedIndexInformer {
+		return cache.NewSharedIndexInformer(fcache.NewFakeControllerSource(), example, 0, cache.Indexers{})
+	}
+	informers := Informers{
+		Services: informer(&corev1.Service{}), EndpointSlices: informer(&discoveryv1.EndpointSlice{}), Nodes: informer(&corev1.Node{}),
+		Config: given{resources: r}, Secrets: informer(&corev1.Secret{}),
+	}
+	cluster, err := NewCluster(informers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := readyNode("n1", "192.0.2.11")
+	n.Spec.Unschedulable = cordoned
+	if err := informers.Nodes.GetStore().Add(n); err != nil {
+		t.Fatal(err)
+	}
+	ring := &fakeRing{self: "n1", ready: errors.New("not joined"), changed: make(chan struct{}, 1)}
+	l := New("n1", cluster, ring, &fakeDriver{announced: map[netip.Addr]layer2.Scope{}, changed: make(chan struct{}, 1)}, netip.MustParseAddrPort("192.0.2.11:7947"), log.NewNopLogger())
+	l.SpeakBGP(routers, time.Second)
+	l.planner.setService(key("shop"), served)
+	cluster.note(func(p *pending) { p.config, p.nodes = true, true })
+	return l
+}
+
+// given is a configuration that does not change.
+type given struct {
+	kube.ConfigSource
+	resources config.Resources
+}
+
+func (g given) Resources() config.Resources            { return g.resources }
+func (given) OnChange(func()) (stop func(), err error) { return func() {}, nil }

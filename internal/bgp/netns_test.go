@@ -145,18 +145,6 @@ func (h *host) run(environment []string, program string, args ...string) (stop f
 	return stop
 }
 
-// carrier takes the carrier of the link away or gives it back.
-func (h *host) carrier(link string, on bool) {
-	h.t.Helper()
-	l, err := h.nl.LinkByName(link)
-	check(h.t, err)
-	if on {
-		check(h.t, h.nl.LinkSetUp(l))
-	} else {
-		check(h.t, h.nl.LinkSetDown(l))
-	}
-}
-
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {

@@ -55,15 +55,12 @@ func (l link) first(is4, linkLocal bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// locate finds the peer. found is the router's link-local address where the peer is unnumbered. route tells which of
-// the node's addresses the kernel would talk to an address from. The error says what is missing.
-func locate(p Peer, found netip.Addr, links []link, route func(netip.Addr) (netip.Addr, error)) (place, error) {
+// locate finds the peer. route tells which of the node's addresses the kernel would talk to an address from. The error
+// says what is missing.
+func locate(p Peer, links []link, route func(netip.Addr) (netip.Addr, error)) (place, error) {
 	at := place{address: p.Address, source: p.SourceAddress}
 	if !p.Address.IsValid() {
-		if !found.IsValid() {
-			return place{}, fmt.Errorf("no router has been heard on interface %s yet: it must send IPv6 router advertisements there", p.Interface)
-		}
-		at.address = found
+		return place{}, fmt.Errorf("unnumbered peers are not supported: write the router's link-local address on %s as peerAddress", p.Interface)
 	}
 	if p.Interface != "" {
 		at.address = at.address.WithZone(p.Interface)

@@ -100,7 +100,7 @@ func (t *sessions) locate(peers []Peer, links []link, route func(netip.Addr) (ne
 	out := map[string]place{}
 	for _, p := range peers {
 		s := t.get(p)
-		at, err := locate(p, netip.Addr{}, links, route)
+		at, err := locate(p, links, route)
 		if err != nil {
 			t.enter(s, Waiting, err.Error())
 			continue
