@@ -22,7 +22,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"heraldlb.io/herald/e2etest/parts"
-	"heraldlb.io/herald/internal/config"
 )
 
 const inNamespace = "HERALD_TEST_NETNS"
@@ -268,8 +267,8 @@ const (
 )
 
 // every is a profile of the same interval in both directions.
-func every(d time.Duration) config.BFDProfile {
-	return config.BFDProfile{ReceiveInterval: d, TransmitInterval: d, DetectMultiplier: multiplier, MinimumTTL: 254}
+func every(d time.Duration) Profile {
+	return Profile{ReceiveInterval: d, TransmitInterval: d, DetectMultiplier: multiplier, MinimumTTL: 254}
 }
 
 // failed checks when and why a session went down whose peer fell silent at a time.

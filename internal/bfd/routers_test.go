@@ -54,10 +54,13 @@ func TestRouters(t *testing.T) {
 			agreed := func(interval time.Duration) {
 				t.Helper()
 				for _, s := range wanted(interval) {
-					eventually(t, fmt.Sprintf("%v agrees on %v", s.Peer, interval), func() bool {
-						now, _ := here.State(s.Peer)
-						return now.State == Up && now.Interval == interval && now.DetectionTime == multiplier*interval
-					})
+					var now Status
+					for deadline := time.Now().Add(10 * time.Second); now.State != Up || now.Interval != interval || now.DetectionTime != multiplier*interval; time.Sleep(time.Millisecond) {
+						if now, _ = here.State(s.Peer); time.Now().After(deadline) {
+							state, details := d.sees()
+							t.Fatalf("waited 10 s for %v to agree on %v: %+v; the router sees %s, %s", s.Peer, interval, now, state, details)
+						}
+					}
 				}
 			}
 			agreed(quick)

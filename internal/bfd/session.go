@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"heraldlb.io/herald/internal/config"
 )
 
 // reopenAfter is how long a socket that fails is used before it is opened anew: the interface it is bound to may have
@@ -37,10 +35,10 @@ func newSession(s Session, discriminator uint32, m peerMetrics, now time.Time) *
 }
 
 // wants reads what a profile asks for.
-func wants(p config.BFDProfile) settings {
+func wants(p Profile) settings {
 	return settings{
 		desiredTx: p.TransmitInterval, requiredRx: p.ReceiveInterval,
-		multiplier: uint8(p.DetectMultiplier), passive: p.PassiveMode,
+		multiplier: p.DetectMultiplier, passive: p.PassiveMode,
 	}
 }
 

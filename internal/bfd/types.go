@@ -6,8 +6,6 @@ import (
 	"time"
 
 	wire "github.com/osrg/gobgp/v4/pkg/packet/bfd"
-
-	"heraldlb.io/herald/internal/config"
 )
 
 // State is a session's state (RFC 5880, section 6.2).
@@ -67,7 +65,16 @@ type Session struct {
 	// Multihop takes packets that came over several hops, down to the profile's MinimumTTL. The router must see the
 	// session the same way, because the two kinds use different ports.
 	Multihop bool
-	Profile  config.BFDProfile
+	Profile  Profile
+}
+
+// Profile is what this side asks for.
+type Profile struct {
+	ReceiveInterval  time.Duration // the shortest between two packets of the peer that it can take
+	TransmitInterval time.Duration // the shortest between two packets that it sends
+	DetectMultiplier uint8         // how many packets in a row the peer may miss; at least 1
+	PassiveMode      bool          // sends nothing before the peer was heard
+	MinimumTTL       int           // of packets over several hops
 }
 
 // Change is what happened to a session. Down means that a session that was up failed, and nothing else does:
