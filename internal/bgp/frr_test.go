@@ -3,6 +3,7 @@ package bgp
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"heraldlb.io/herald/internal/config"
 )
@@ -27,7 +28,7 @@ router bgp 64513
  exit-address-family
 `)
 	peers := peersOf(t,
-		"four {peerAddress: 192.0.2.1, myASN: 64512, dynamicASN: external, passwordSecret: {name: s}, ttlSecurity: {minimumTtl: 255}}",
+		"four {peerAddress: 192.0.2.1, myASN: 64512, dynamicASN: external, connectTime: 2s, passwordSecret: {name: s}, ttlSecurity: {minimumTtl: 255}}",
 		"six {peerAddress: '2001:db8:1::1', myASN: 64512, localASN: 64555, peerASN: 64513, ebgpMultiHop: true, families: [IPv4, IPv6]}",
 	)
 	peers[0].Password = "secret"
@@ -45,9 +46,10 @@ router bgp 64513
 		since := sessionOf(s, "six").Since
 		f.ask("configure terminal\x00router bgp 64513\x00neighbor 192.0.2.11 password another")
 		peers[0].Password = "another"
+		changed := time.Now()
 		s.Apply(peers, nil)
 		eventually(t, "the session is down, and up with the new password", func() bool {
-			return strings.Contains(f.ask("show bgp neighbors 192.0.2.11"), "Connections established 2")
+			return sessionOf(s, "four").State == Established && sessionOf(s, "four").Since.After(changed)
 		})
 		has(t, f.route, "203.0.113.1/32", "64512 64512")
 		if got := sessionOf(s, "six"); got.State != Established || got.Since != since {

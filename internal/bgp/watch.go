@@ -34,7 +34,13 @@ func watched(peers []Peer, places map[string]place) []bfd.Session {
 			Peer:     at.address,
 			Local:    at.source.WithZone(""),
 			Multihop: p.EBGPMultiHop || p.MinimumTTL > 0 && p.MinimumTTL < 255,
-			Profile:  *p.BFD,
+			Profile: bfd.Profile{
+				ReceiveInterval:  p.BFD.ReceiveInterval,
+				TransmitInterval: p.BFD.TransmitInterval,
+				DetectMultiplier: uint8(p.BFD.DetectMultiplier),
+				PassiveMode:      p.BFD.PassiveMode,
+				MinimumTTL:       p.BFD.MinimumTTL,
+			},
 		})
 	}
 	return out
