@@ -44,7 +44,7 @@ router bgp 64513
 
 	t.Run("a password that changes touches its own peer alone", func(t *testing.T) {
 		since := sessionOf(s, "six").Since
-		f.ask("configure terminal\x00router bgp 64513\x00neighbor 192.0.2.11 password another")
+		f.ask("configure terminal", "router bgp 64513", "neighbor 192.0.2.11 password another")
 		peers[0].Password = "another"
 		changed := time.Now()
 		s.Apply(peers, nil)

@@ -106,9 +106,9 @@ func newFRR(h *host, conf string) *frr {
 	return f
 }
 
-// ask returns the answer to a command on FRR's vty socket: commands end with a zero byte, answers with three and a
+// ask returns the answer to the last of some commands on FRR's vty socket: commands end with a zero byte, answers with three and a
 // status.
-func (f *frr) ask(command string) string {
+func (f *frr) ask(commands ...string) string {
 	c, err := net.Dial("unix", f.vty)
 	if err != nil {
 		return ""
@@ -116,7 +116,7 @@ func (f *frr) ask(command string) string {
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second)) // a socket in memory has one
 	var out []byte
-	for _, one := range []string{"enable", command} {
+	for _, one := range append([]string{"enable"}, commands...) {
 		if _, err := io.WriteString(c, one+"\x00"); err != nil {
 			return ""
 		}
