@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"heraldlb.io/herald/internal/announce"
+	"heraldlb.io/herald/internal/bfd"
+	"heraldlb.io/herald/internal/bgp"
 	"heraldlb.io/herald/internal/cmdline"
 	"heraldlb.io/herald/internal/election"
 	"heraldlb.io/herald/internal/gossip"
@@ -40,6 +42,7 @@ func run(ctx context.Context) error {
 	pace := flags.Int("layer2-packets-per-second", layer2.DefaultPacketsPerSecond, "how many announcements and probes an interface sends at most")
 	refresh := flags.Duration("layer2-refresh", layer2.DefaultRefresh, "how often an address is announced while nothing happens")
 	probe := flags.Bool("layer2-probe", true, "ask the link whether a stranger has an address before it is used for the first time; not where a router answers for every address")
+	drainDelay := flags.Duration("drain-delay", 3*time.Second, "how long routers have to turn to other nodes before a node that is drained withdraws its BGP routes")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
 	}
@@ -64,6 +67,9 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("--service-path-health=%w", err)
 	}
+	if *drainDelay < 0 {
+		return fmt.Errorf("--drain-delay=%s: want 0 or more", *drainDelay)
+	}
 	logger, err := common.Logger()
 	if err != nil {
 		return err
@@ -86,6 +92,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	informers.Secrets = client.Secrets(common.Namespace)
 	cluster, err := announce.NewCluster(informers)
 	if err != nil {
 		return err
@@ -141,6 +148,16 @@ func run(ctx context.Context) error {
 		Node: *node, Cluster: cluster, Ring: ring, Layer2: driver, Gossip: addr, Events: events, Logger: logger, Registerer: reg,
 	})
 	ready.set(loop.Ready, driver.Ready)
+	routers := bgp.New(cluster.RouterID(*node), logger, reg)
+	paths, err := bfd.New(logger, reg, routers.PathChanged)
+	if err != nil {
+		return err
+	}
+	defer paths.Close()
+	routers.Watch(paths)
+	running.Go(func() { routers.Run(parts) })
+	running.Go(func() { informers.Secrets.Run(parts.Done()) })
+	loop.SpeakBGP(routers, *drainDelay)
 	loop.Run(ctx)
 	return ended(failed)
 }

@@ -92,7 +92,7 @@ type BGPPeerSpec struct {
 	// +optional
 	MyASNFrom *NodeValueSource `json:"myASNFrom,omitempty"`
 
-	// localASN is the AS number shown to this peer in place of the nodes' own, which stays in the path behind it.
+	// localASN is the AS number shown to this peer in place of the nodes' own, in the path of the routes too.
 	//
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=4294967294

@@ -208,7 +208,8 @@ func router(p place, b programs) daemonSpec {
 	}
 }
 
-// birdConfig lets the router exchange routes with its kernel and knows no neighbour yet.
+// birdConfig lets the router exchange routes with its kernel, and hear from any node of AS 64512 that talks BGP to it, as
+// AS 64513.
 func birdConfig(h Host) string {
 	return fmt.Sprintf(`router id %s;
 log stderr all;
@@ -216,5 +217,10 @@ protocol device {}
 protocol direct { ipv4; ipv6; }
 protocol kernel kernel4 { learn; merge paths; ipv4 { import none; export where source ~ [ RTS_BGP, RTS_STATIC ]; }; }
 protocol kernel kernel6 { learn; merge paths; ipv6 { import none; export where source ~ [ RTS_BGP, RTS_STATIC ]; }; }
-`, h.IPv4)
+protocol bgp nodes {
+	local as 64513; neighbor range %s as 64512; dynamic name "node"; passive; graceful restart on;
+	ipv4 { import all; export none; };
+	ipv6 { import all; export none; };
+}
+`, h.IPv4, LAN4)
 }

@@ -94,7 +94,8 @@ func counts(standsIn map[netip.Addr]string) map[string]int {
 func (l *Loop) leave() {
 	l.setReady(errors.New("announce: this speaker is stopping"))
 	busy := len(l.announced)+len(l.standsIn) > 0 && len(l.ring.Members()) > 1
-	if restarts(l.cluster.node(l.node)) {
+	restart := restarts(l.cluster.node(l.node))
+	if restart {
 		h := l.health
 		h.Restarting = true
 		l.say(h)
@@ -116,6 +117,7 @@ func (l *Loop) leave() {
 	l.layer2.Apply(nil, rest)
 	clear(l.announced)
 	clear(l.standsIn)
+	l.quitBGP(restart)
 }
 
 // handOver follows the ring until nothing is left to answer for, for a limited time.

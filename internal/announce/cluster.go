@@ -24,6 +24,7 @@ type Informers struct {
 	EndpointSlices cache.SharedIndexInformer
 	Nodes          cache.SharedIndexInformer
 	Config         kube.ConfigSource
+	Secrets        cache.SharedIndexInformer // of Herald's namespace, for passwords; nil when none are read. It is not waited for
 }
 
 // NewInformers returns the informers of a speaker, which keep of each object what a Plan is made from.
@@ -56,6 +57,7 @@ type pending struct {
 	services map[types.NamespacedName]struct{} // or their EndpointSlices
 	nodes    bool
 	config   bool
+	secrets  bool
 }
 
 // byService indexes EndpointSlices by the Service that they belong to.
@@ -74,10 +76,11 @@ func NewCluster(i Informers) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("index EndpointSlices: %w", err)
 	}
-	for _, on := range []struct {
+	type watch struct {
 		informer cache.SharedIndexInformer
 		mark     func(p *pending, obj any)
-	}{
+	}
+	watched := []watch{
 		{i.Services, func(p *pending, obj any) {
 			if m, err := meta.Accessor(obj); err == nil {
 				p.services[types.NamespacedName{Namespace: m.GetNamespace(), Name: m.GetName()}] = struct{}{}
@@ -89,7 +92,11 @@ func NewCluster(i Informers) (*Cluster, error) {
 			}
 		}},
 		{i.Nodes, func(p *pending, _ any) { p.nodes = true }},
-	} {
+	}
+	if i.Secrets != nil {
+		watched = append(watched, watch{i.Secrets, func(p *pending, _ any) { p.secrets = true }})
+	}
+	for _, on := range watched {
 		handler := func(obj any) {
 			if gone, ok := obj.(cache.DeletedFinalStateUnknown); ok {
 				obj = gone.Obj

@@ -84,6 +84,7 @@ type Loop struct {
 	offered   []gossip.Interface
 	started   bool
 	draining  bool
+	bgp       *speaking // nil without BGP
 
 	mu       sync.Mutex
 	notReady error
@@ -150,7 +151,9 @@ func (l *Loop) wait(ctx context.Context, at time.Time) bool {
 // step takes in what changed and makes the announcements follow. It returns when to do so again though nothing happens,
 // zero for never.
 func (l *Loop) step() time.Time {
-	l.read(l.cluster.take())
+	changed := l.cluster.take()
+	l.read(changed)
+	l.speak(changed)
 	l.look()
 
 	notReady := l.ring.Ready()

@@ -66,7 +66,9 @@ type planner struct {
 	scratch []election.Candidate
 
 	facts map[string]electorate // by advertisements; computed when needed, forgotten when configuration, nodes or members change
-	dirty map[netip.Addr]struct{}
+
+	routes *routes // what BGP tells
+	dirty  map[netip.Addr]struct{}
 }
 
 func newPlanner(self string) *planner {
@@ -78,6 +80,7 @@ func newPlanner(self string) *planner {
 		services:  map[types.NamespacedName]contribution{},
 		holders:   map[netip.Addr][]types.NamespacedName{},
 		decisions: map[netip.Addr]Decision{},
+		routes:    newRoutes(),
 		claims:    map[netip.Addr]election.Claim{},
 		spread:    election.NewSpread(),
 		vacancies: map[netip.Addr]vacancy{},
@@ -90,6 +93,7 @@ func newPlanner(self string) *planner {
 }
 
 func (p *planner) setConfig(c *config.Config) {
+	p.routes.all = true
 	p.config = c
 	p.everything()
 }
@@ -128,6 +132,7 @@ func (p *planner) everything() {
 	clear(p.facts)
 	for addr := range p.holders {
 		p.dirty[addr] = struct{}{}
+		p.routes.touch(addr)
 	}
 }
 
@@ -137,6 +142,8 @@ func (p *planner) setService(key types.NamespacedName, c contribution) {
 	if old.equal(c) {
 		return
 	}
+	p.routes.touch(old.addrs()...)
+	p.routes.touch(c.addrs()...)
 	for _, addr := range old.addrs() {
 		p.dirty[addr] = struct{}{}
 		p.holders[addr] = slices.DeleteFunc(p.holders[addr], func(k types.NamespacedName) bool { return k == key })

@@ -52,6 +52,11 @@ func (c *Client) GossipSecret(namespace string) cache.SharedIndexInformer {
 		fields.OneTermEqualSelector("metadata.name", GossipSecret))
 }
 
+// Secrets watches those of a namespace.
+func (c *Client) Secrets(namespace string) cache.SharedIndexInformer {
+	return informer(c.CoreV1().RESTClient(), "secrets", namespace, &corev1.Secret{}, fields.Everything())
+}
+
 // informer watches one resource, in one namespace or, when that is empty, in all. It never resyncs: a handler hears
 // of changes and of nothing else.
 func informer(client rest.Interface, resource, namespace string, example runtime.Object, selector fields.Selector) cache.SharedIndexInformer {

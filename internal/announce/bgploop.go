@@ -1,0 +1,130 @@
+package announce
+
+import (
+	"context"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/go-kit/log/level"
+	corev1 "k8s.io/api/core/v1"
+
+	"heraldlb.io/herald/internal/bgp"
+	"heraldlb.io/herald/internal/config"
+)
+
+// passwordKey is the key of a BGPPeer's Secret.
+const passwordKey = "password"
+
+// speaking is the part of the loop that talks BGP.
+type speaking struct {
+	driver     BGP
+	drainDelay time.Duration
+	peers      []bgp.Peer
+	problems   map[string]struct{} // that were logged
+	told       bool
+}
+
+// SpeakBGP lets the loop announce by BGP too. It must be called before Run. When this node leaves for good, routers have
+// drainDelay to turn to others.
+func (l *Loop) SpeakBGP(driver BGP, drainDelay time.Duration) {
+	l.bgp = &speaking{driver: driver, drainDelay: drainDelay}
+}
+
+// speak makes what routers are told follow. It needs no ring: every node announces for itself.
+func (l *Loop) speak(p pending) {
+	if l.bgp == nil {
+		return
+	}
+	again := !l.bgp.told || p.config || p.nodes || p.secrets
+	if again {
+		l.bgp.peers = l.bgpPeers()
+		names := make([]string, 0, len(l.bgp.peers))
+		for _, peer := range l.bgp.peers {
+			names = append(names, peer.Name)
+		}
+		l.planner.routes.usePeers(names)
+	}
+	if changed := l.planner.routeChanges(); again || len(changed) > 0 {
+		l.bgp.driver.Apply(l.bgp.peers, changed)
+		l.bgp.told = true
+	}
+}
+
+// bgpPeers returns the peers of this node with their passwords. One whose Secret is not there has to wait.
+func (l *Loop) bgpPeers() []bgp.Peer {
+	n := l.cluster.node(l.node)
+	if n == nil {
+		return nil
+	}
+	chosen, problems := l.planner.config.PeersOn(config.Node{Name: n.Name, Labels: n.Labels, Annotations: n.Annotations})
+	said := map[string]struct{}{}
+	complain := func(peer, why string) {
+		said[peer+why] = struct{}{}
+		if _, already := l.bgp.problems[peer+why]; !already {
+			level.Warn(l.logger).Log("msg", "BGP peer has to wait", "peer", peer, "node", l.node, "reason", why)
+		}
+	}
+	for _, problem := range problems {
+		complain(problem.Name, problem.Error())
+	}
+	var out []bgp.Peer
+	for _, p := range chosen {
+		peer := bgp.Peer{BGPPeer: p}
+		if p.PasswordSecret != "" {
+			var why string
+			if peer.Password, why = l.cluster.password(p.PasswordSecret); why != "" {
+				complain(p.Name, why)
+				continue
+			}
+		}
+		out = append(out, peer)
+	}
+	l.bgp.problems = said
+	return out
+}
+
+// password returns what the Secret of a peer holds, or why it cannot be used.
+func (c *Cluster) password(name string) (password, why string) {
+	if c.informers.Secrets == nil {
+		return "", "Secrets are not read"
+	}
+	secrets := list[*corev1.Secret](c.informers.Secrets)
+	i := slices.IndexFunc(secrets, func(s *corev1.Secret) bool { return s.Name == name })
+	if i < 0 {
+		return "", "there is no Secret " + name + " in Herald's namespace: create it"
+	}
+	value := secrets[i].Data[passwordKey]
+	if n := len(value); n == 0 || n > bgp.MaxPassword {
+		return "", "Secret " + name + " must hold 1 to 80 bytes as " + passwordKey
+	}
+	return string(value), ""
+}
+
+// quitBGP ends the sessions: for a while, or for good.
+func (l *Loop) quitBGP(restart bool) {
+	if l.bgp == nil {
+		return
+	}
+	d := bgp.Drain
+	if restart {
+		d = bgp.Restart
+	}
+	l.bgp.driver.Leave(context.Background(), d, l.bgp.drainDelay)
+}
+
+// RouterID returns the BGP identifier of a node: its first internal IPv4 address, and for one without it four bytes that
+// its name gives.
+func (c *Cluster) RouterID(node string) netip.Addr {
+	if n := c.node(node); n != nil {
+		if ip, ok := internalIP(n, netip.IPv4Unspecified()); ok && ip.Is4() {
+			return ip
+		}
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(node)) // a hash takes everything
+	id := [4]byte(h.Sum(nil))
+	id[0] |= 1 // 0.0.0.0 is none
+	return netip.AddrFrom4(id)
+}

@@ -1,0 +1,163 @@
+package bgp
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+const inNamespace = "HERALD_TEST_NETNS"
+
+// TestMain runs the tests in a network namespace of their own: a Speaker uses the addresses of its process, and those of
+// the machine are not for tests.
+func TestMain(m *testing.M) {
+	if os.Getenv(inNamespace) != "" || os.Geteuid() != 0 {
+		os.Exit(m.Run())
+	}
+	runtime.LockOSThread() // Pdeathsig is sent when the thread that started the child ends
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), inNamespace+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		os.Exit(exit.ExitCode())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "run the tests in a network namespace:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// host is another machine on a link of its own to us, in a network namespace of its own.
+type host struct {
+	t  *testing.T
+	ns netns.NsHandle
+	nl *netlink.Handle
+}
+
+// newHost makes one. We and it have the addresses given, with prefix lengths, on interfaces of the same name.
+func newHost(t *testing.T, link string, ours, theirs []string) *host {
+	t.Helper()
+	if os.Getenv(inNamespace) == "" {
+		t.Skip("needs root: makes network namespaces")
+	}
+	h := &host{t: t}
+	h.thread(func() (err error) {
+		h.ns, err = netns.New()
+		return err
+	})
+	t.Cleanup(func() { h.ns.Close() })
+	nl, err := netlink.NewHandleAt(h.ns)
+	check(t, err)
+	t.Cleanup(nl.Close)
+	h.nl = nl
+
+	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: link}, PeerName: link, PeerNamespace: netlink.NsFd(h.ns)}
+	check(t, netlink.LinkAdd(veth))
+	t.Cleanup(func() { _ = netlink.LinkDel(veth) }) // a test may have removed it
+	here, err := netlink.LinkByName(link)
+	check(t, err)
+	there, err := nl.LinkByName(link)
+	check(t, err)
+	lo, err := nl.LinkByName("lo")
+	check(t, err)
+	check(t, nl.LinkSetUp(lo))
+	for _, a := range ours {
+		check(t, netlink.AddrAdd(here, address(t, a)))
+	}
+	for _, a := range theirs {
+		check(t, nl.AddrAdd(there, address(t, a)))
+	}
+	check(t, nl.LinkSetUp(there))
+	check(t, netlink.LinkSetUp(here))
+	return h
+}
+
+// address parses an address that is used at once, without duplicate address detection.
+func address(t *testing.T, s string) *netlink.Addr {
+	t.Helper()
+	a, err := netlink.ParseAddr(s)
+	check(t, err)
+	if a.IP.To4() == nil {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
+}
+
+// thread runs f on a thread that ends with it, so that its namespace can be changed.
+func (h *host) thread(f func() error) {
+	h.t.Helper()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		done <- f()
+	}()
+	check(h.t, <-done)
+}
+
+// in runs f in the host's namespace; sockets and processes that it starts stay there.
+func (h *host) in(f func() error) {
+	h.t.Helper()
+	h.thread(func() error {
+		if err := netns.Set(h.ns); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
+// run starts a program on the host, which ends with the test at the latest. stop kills it.
+func (h *host) run(environment []string, program string, args ...string) (stop func()) {
+	h.t.Helper()
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), environment...)
+	out, err := os.CreateTemp(h.t.TempDir(), "output")
+	check(h.t, err)
+	cmd.Stdout, cmd.Stderr = out, out
+	h.in(cmd.Start)
+	stopped := false
+	stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		_ = cmd.Process.Kill() // it may have ended
+		_ = cmd.Wait()         // with the signal
+		out.Close()
+	}
+	h.t.Cleanup(func() {
+		stop()
+		if text, err := os.ReadFile(out.Name()); h.t.Failed() && err == nil {
+			h.t.Logf("%s said:\n%s", program, text)
+		}
+	})
+	return stop
+}
+
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if cond() {
+			return
+		}
+	}
+	t.Fatalf("waited 15 s for: %s", what)
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
