@@ -121,9 +121,11 @@ func spell(leases []ipam.Lease) string {
 	return b.String()
 }
 
+// sentence begins a clause with a capital, but for one that begins with the name of a field or an annotation.
 func sentence(clause string) string {
-	if clause == "" {
-		return ""
+	first, _, _ := strings.Cut(clause, " ")
+	if clause == "" || strings.ContainsAny(first, "./") {
+		return clause
 	}
 	return strings.ToUpper(clause[:1]) + clause[1:]
 }
