@@ -16,6 +16,11 @@ const (
 	// keep the address from everybody.
 	patience = 500 * time.Millisecond
 
+	// commonFault is for how long the service path of an owner alone must be down before another node takes its address. A fault
+	// of all nodes at once, and its end, are found out by each of them within 1.9 s (see package servicepath: a question
+	// each second, and 0.9 s for its answer), and must move nothing.
+	commonFault = 2500 * time.Millisecond
+
 	// The first and the longest time for which a node that was overruled on an address is believed (see dispute).
 	disputeFirst = time.Second
 	disputeMost  = 64 * time.Second
@@ -34,8 +39,21 @@ type vacancy struct {
 	why   election.Reason
 }
 
-// passed tells how many heirs have let their time pass.
-func (v vacancy) passed(now time.Time) int { return int(now.Sub(v.since) / patience) }
+// opens is when the first heir is to claim the address.
+func (v vacancy) opens() time.Time {
+	if v.why == election.ServicePathDown {
+		return v.since.Add(commonFault)
+	}
+	return v.since
+}
+
+// passed tells how many heirs have let their time pass; -1 when it is not yet the first one's.
+func (v vacancy) passed(now time.Time) int {
+	if now.Before(v.opens()) {
+		return -1
+	}
+	return int(now.Sub(v.opens()) / patience)
+}
 
 // dispute is a claim that this node made against a node that it held for unfit or worse. When that one claims the address
 // again, the two see different things, and one of them may see old ones: without the API server, what a node believes of
@@ -74,10 +92,14 @@ func (p *planner) reclaims(addr netip.Addr, candidates []election.Candidate) boo
 	return contested && p.majority() && election.Judge(candidates, p.self, p.electorate(addr).rebalance).Why == election.Fit
 }
 
-// heir returns which node is to claim an address that is open. Each that lets its time pass is followed by the next.
+// heir returns which node is to claim an address that is open, nobody while that may be a fault that all have. Each that lets
+// its time pass is followed by the next.
 func (p *planner) heir(addr netip.Addr, r election.Result, candidates []election.Candidate, now time.Time) string {
 	passed := p.vacancies[addr].passed(now)
-	if passed == 0 {
+	switch passed {
+	case -1:
+		return ""
+	case 0:
 		return p.spread.Heir(addr)
 	}
 	order := election.Order(addr, candidates)
@@ -159,7 +181,7 @@ func (p *planner) wake() (at time.Time) {
 		}
 	}
 	for _, v := range p.vacancies {
-		sooner(v.since.Add(time.Duration(v.passed(p.planned)+1) * patience))
+		sooner(v.opens().Add(time.Duration(v.passed(p.planned)+1) * patience))
 	}
 	for _, d := range p.disputes {
 		if d.until.After(p.planned) {

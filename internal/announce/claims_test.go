@@ -75,6 +75,59 @@ func TestAnHeirThatLetsItsTimePassIsFollowedByTheNext(t *testing.T) {
 	}
 }
 
+func TestAFaultOfAllServicePathsMovesNothingAndThatOfOneMovesItsAddresses(t *testing.T) {
+	s, n1, n2, n3 := threeNodes(t)
+	s.service("shop", cluster(vip))
+	for _, p := range s.planners {
+		p.setClaims(claimOf("n1", 3), s.now)
+	}
+	s.agree(t)
+	path := func(m *gossip.Member, down bool) {
+		t.Helper()
+		m.Health.ServicePathDown = down
+		s.members(n1, n2, n3)
+		s.agree(t)
+		if d := s.planners["n2"].decisions[vipAddr]; d.Owner != "n1" || d.Heir != "" {
+			t.Errorf("%s has its service path down: %t. Decision %+v", m.Node, down, d)
+		}
+	}
+	// Each finds out by itself, the owner first, and so does each that it is over, the owner last.
+	for _, m := range []*gossip.Member{&n1, &n2, &n3} {
+		path(m, true)
+		s.now = s.now.Add(950 * time.Millisecond) // 1.9 s from the first to the last
+	}
+	s.now = s.now.Add(time.Minute)
+	for _, m := range []*gossip.Member{&n3, &n2, &n1} {
+		path(m, false)
+		s.now = s.now.Add(950 * time.Millisecond) // 1.9 s from the first to the last
+	}
+
+	path(&n1, true)
+	since := s.now
+	for s.planners["n1"].decisions[vipAddr].Owner == "n1" {
+		if s.now = s.planners["n2"].wake(); s.now.IsZero() {
+			t.Fatal("it stays for ever")
+		}
+		s.agree(t)
+	}
+	if took := s.now.Sub(since); took != commonFault {
+		t.Errorf("the address moved after %v, want %v", took, commonFault)
+	}
+	// Death is another matter, also of one whose service path is down.
+	owner := s.planners["n1"].decisions[vipAddr].Owner
+	if owner == "n3" {
+		n2, n3 = n3, n2
+	}
+	n2.Health.ServicePathDown, n1.Health.ServicePathDown = true, false
+	s.members(n1, n2, n3)
+	s.agree(t)
+	s.members(n1, n3)
+	s.agree(t)
+	if d := s.planners["n1"].decisions[vipAddr]; d.Owner == owner || d.Owner == "" {
+		t.Errorf("%s is dead and decided is %+v", owner, d)
+	}
+}
+
 // n1 sees no endpoint at n2, which goes on to claim the address: one of the two has stale news.
 func TestTwoThatSeeDifferentThingsDoNotFight(t *testing.T) {
 	s, _, _, _ := threeNodes(t)

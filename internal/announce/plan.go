@@ -276,7 +276,7 @@ func (p *planner) settle(addr netip.Addr, now time.Time, out *plan) {
 			heir = p.heir(addr, r, candidates, now)
 		}
 		if p.joined && (heir == p.self || p.reclaims(addr, candidates)) {
-			c.from, c.since = p.claims[addr].Node, p.vacancies[addr].since
+			c.from, c.since = p.claims[addr].Node, p.vacancies[addr].opens()
 			c.taken = r.Why
 			out.claims = append(out.claims, p.claim(addr, r.Why, now))
 			r = p.result(addr, candidates, now)

@@ -43,9 +43,9 @@ type asker struct {
 
 // dialogue is what was asked and said about one address.
 type dialogue struct {
-	question  []byte
-	questions int
-	answers   []answer
+	question []byte
+	asked    []time.Time
+	answers  []answer
 }
 
 // answer is one reply.
@@ -59,7 +59,7 @@ type answer struct {
 func (s *stage) ask(addrs []netip.Addr) (*asker, error) {
 	a := &asker{
 		nodes: map[string]string{}, client: s.Host(lab.Client).IPv4, asked: map[netip.Addr]*dialogue{},
-		every: max(askEvery, time.Duration(len(addrs))*askApart), began: time.Now(),
+		every: max(askEvery, time.Duration(len(addrs))*askApart),
 	}
 	for _, n := range s.Nodes() {
 		a.nodes[s.Host(n).MAC.String()] = n
@@ -83,7 +83,7 @@ func (s *stage) ask(addrs []netip.Addr) (*asker, error) {
 		return nil, fmt.Errorf("ask on the LAN: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	a.cancel = cancel
+	a.cancel, a.began = cancel, time.Now()
 	a.running.Go(func() { a.send(ctx, addrs) })
 	a.running.Go(a.listen)
 	return a, nil
@@ -102,19 +102,22 @@ func arpQuestion(mac net.HardwareAddr, from, target netip.Addr) ([]byte, error) 
 	return frame.MarshalBinary()
 }
 
-// send spreads the questions of a turn over its time.
+// send spreads the questions of a turn over its time. A timer that comes late, as on a busy machine, leaves none out.
 func (a *asker) send(ctx context.Context, addrs []netip.Addr) {
-	tick := time.NewTicker(a.every / time.Duration(len(addrs)))
+	apart := a.every / time.Duration(len(addrs))
+	tick := time.NewTicker(max(apart, time.Millisecond))
 	defer tick.Stop()
 	to := &packet.Addr{HardwareAddr: ethernet.Broadcast}
-	for i := 0; ; i++ {
-		d := a.asked[addrs[i%len(addrs)]]
-		a.mu.Lock()
-		d.questions++
-		a.mu.Unlock()
-		if _, err := a.conn.WriteTo(d.question, to); err != nil {
-			a.fail(err)
-			return
+	for i := 0; ; {
+		for due := int(time.Since(a.began)/apart) + 1; i < due; i++ {
+			d := a.asked[addrs[i%len(addrs)]]
+			a.mu.Lock()
+			d.asked = append(d.asked, time.Now())
+			a.mu.Unlock()
+			if _, err := a.conn.WriteTo(d.question, to); err != nil {
+				a.fail(err)
+				return
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -157,7 +160,7 @@ func (a *asker) hear(addr netip.Addr, mac string) {
 	if !ok {
 		node = mac
 	}
-	d.answers = append(d.answers, answer{at: time.Now(), question: d.questions, node: node})
+	d.answers = append(d.answers, answer{at: time.Now(), question: len(d.asked), node: node})
 }
 
 func (a *asker) fail(err error) {

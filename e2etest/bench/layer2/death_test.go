@@ -26,6 +26,49 @@ var faults = []fault{
 		give: func(s *stage, ctx context.Context, node string) error { return s.Start(ctx, node) }},
 }
 
+// BenchmarkNodeReturns counts the addresses that move when a node that was gone comes back.
+func BenchmarkNodeReturns(b *testing.B) {
+	for _, f := range faults {
+		b.Run("nodes=3/addresses=99/"+f.name, func(b *testing.B) {
+			s := bench.on(b, 3)
+			s.settle(b)
+			addrs := s.services(b, "returns", 99, lanPool)
+			total := 0
+			for range seldom() {
+				gone := s.owners(b, addrs)[addrs[0]]
+				if err := f.take(s, b.Context(), gone); err != nil {
+					b.Fatal(err)
+				}
+				without := s.ownersBut(b, addrs, gone)
+				w := s.watch(b, addrs, held)
+				s.giveBack(b, f, gone)
+				w.connects(b, 600) // three seconds of them, in which it would take its addresses back
+				found := w.stop(b)
+				bench.count(found, false)
+				total += moved(without, s.owners(b, addrs))
+			}
+			b.ReportMetric(float64(total), "moved")
+			bench.report(b, nil, fmt.Sprintf("%d rounds: %d addresses moved", seldom(), total))
+		})
+	}
+}
+
+// ownersBut waits until a node that is gone owns nothing any more.
+func (s *stage) ownersBut(b *testing.B, addrs []netip.Addr, gone string) map[netip.Addr]string {
+	b.Helper()
+	var owners map[netip.Addr]string
+	until(b, func(context.Context) error {
+		owners = s.owners(b, addrs)
+		for addr, n := range owners {
+			if n == gone {
+				return fmt.Errorf("%s is still answered for by %s", addr, n)
+			}
+		}
+		return nil
+	})
+	return owners
+}
+
 // BenchmarkDeath takes the node away that has an address, Herald's and keepalived's in turn, and measures how long no new
 // connection could be opened.
 func BenchmarkDeath(b *testing.B) {
@@ -84,170 +127,4 @@ func (s *stage) giveBack(b *testing.B, f fault, nodes ...string) {
 		}
 	}
 	s.settle(b)
-}
-
-// BenchmarkTwoDie takes two of five nodes away at once, one of which has the address.
-func BenchmarkTwoDie(b *testing.B) {
-	for _, f := range faults {
-		b.Run("nodes=5/"+f.name, func(b *testing.B) {
-			s := bench.on(b, 5)
-			s.settle(b)
-			addr := s.services(b, "two", 1, lanPool)[0]
-			var gaps []time.Duration
-			for range seldom() {
-				both := s.ownerAndAnother(b, addr)
-				w := s.watch(b, []netip.Addr{addr}, 0)
-				var g errgroup.Group
-				for _, n := range both {
-					g.Go(func() error { return f.take(s, b.Context(), n) })
-				}
-				if err := g.Wait(); err != nil {
-					b.Fatal(err)
-				}
-				w.connects(b, 200)
-				found := w.stop(b)
-				bench.count(found, false)
-				gaps = append(gaps, found.gap)
-				s.giveBack(b, f, both...)
-			}
-			bench.report(b, gaps, "")
-		})
-	}
-}
-
-func (s *stage) ownerAndAnother(b *testing.B, addr netip.Addr) []string {
-	b.Helper()
-	old := s.owners(b, []netip.Addr{addr})[addr]
-	for _, n := range s.Nodes() {
-		if n != old {
-			return []string{old, n}
-		}
-	}
-	b.Fatal("there is one node only")
-	return nil
-}
-
-// BenchmarkNodeReturns counts the addresses that move when a node that was gone comes back.
-func BenchmarkNodeReturns(b *testing.B) {
-	for _, f := range faults {
-		b.Run("nodes=3/addresses=99/"+f.name, func(b *testing.B) {
-			s := bench.on(b, 3)
-			s.settle(b)
-			addrs := s.services(b, "returns", 99, lanPool)
-			total := 0
-			for range seldom() {
-				gone := s.owners(b, addrs)[addrs[0]]
-				if err := f.take(s, b.Context(), gone); err != nil {
-					b.Fatal(err)
-				}
-				without := s.ownersBut(b, addrs, gone)
-				w := s.watch(b, addrs, held)
-				s.giveBack(b, f, gone)
-				w.connects(b, 600) // three seconds of them, in which it would take its addresses back
-				found := w.stop(b)
-				bench.count(found, false)
-				total += moved(without, s.owners(b, addrs))
-			}
-			b.ReportMetric(float64(total), "moved")
-			bench.report(b, nil, fmt.Sprintf("%d rounds: %d addresses moved", seldom(), total))
-		})
-	}
-}
-
-// ownersBut waits until a node that is gone owns nothing any more.
-func (s *stage) ownersBut(b *testing.B, addrs []netip.Addr, gone string) map[netip.Addr]string {
-	b.Helper()
-	var owners map[netip.Addr]string
-	until(b, func(context.Context) error {
-		owners = s.owners(b, addrs)
-		for addr, n := range owners {
-			if n == gone {
-				return fmt.Errorf("%s is still answered for by %s", addr, n)
-			}
-		}
-		return nil
-	})
-	return owners
-}
-
-// BenchmarkPartition splits five nodes 2 and 3, in full view of the client, and measures from the end of the split until
-// one node answers for each address.
-func BenchmarkPartition(b *testing.B) {
-	s := bench.on(b, 5)
-	s.settle(b)
-	addrs := s.services(b, "partition", 20, lanPool)
-	names := s.Nodes()
-	var times []time.Duration
-	double := 0
-	for range *rounds {
-		if err := s.Partition(b.Context(), names[:2], names[2:]); err != nil {
-			b.Fatal(err)
-		}
-		s.split(b, addrs)
-		a, err := s.ask(addrs)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := s.HealPartition(b.Context()); err != nil {
-			b.Fatal(err)
-		}
-		healed := time.Now()
-		s.settle(b)
-		s.quiet(b, a, addrs)
-		asked, err := a.stop()
-		if err != nil {
-			b.Fatal(err)
-		}
-		var last time.Duration
-		for _, d := range asked.asked {
-			after, n := lastDoubled(d.answers, healed)
-			last, double = max(last, after), double+n
-		}
-		times = append(times, last)
-	}
-	b.ReportMetric(float64(double)/float64(*rounds), "double/round")
-	bench.report(b, times, fmt.Sprintf("until one owner for each of %d addresses; %.1f questions a round answered by two after healing", len(addrs), float64(double)/float64(*rounds)))
-}
-
-// split waits until both sides answer for each address.
-func (s *stage) split(b *testing.B, addrs []netip.Addr) {
-	b.Helper()
-	until(b, func(ctx context.Context) error {
-		a, err := s.ask(addrs)
-		if err != nil {
-			return err
-		}
-		w := time.NewTimer(10 * a.every)
-		defer w.Stop()
-		select {
-		case <-w.C:
-		case <-ctx.Done():
-		}
-		asked, err := a.stop()
-		if err != nil {
-			return err
-		}
-		for addr, d := range asked.asked {
-			if doubled(d.answers) == 0 {
-				return fmt.Errorf("%s is answered for on one side only", addr)
-			}
-		}
-		return nil
-	})
-}
-
-// quiet waits until no question has been answered twice for a second.
-func (s *stage) quiet(b *testing.B, a *asker, addrs []netip.Addr) {
-	b.Helper()
-	until(b, func(context.Context) error {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		since := time.Now().Add(-time.Second)
-		for _, addr := range addrs {
-			if _, n := lastDoubled(a.asked[addr].answers, since); n > 0 {
-				return fmt.Errorf("%s is answered for by two nodes", addr)
-			}
-		}
-		return nil
-	})
 }

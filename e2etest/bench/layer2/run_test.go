@@ -32,9 +32,20 @@ type row struct {
 	load   string          // of the machine, when the rounds were over
 }
 
-// on returns a lab with so many nodes: the one that is up, or a new one in its place.
+// on returns a lab with so many nodes: the one that is up, or a new one in its place. One in which a benchmark has failed, and
+// left who knows what, serves no other.
 func (r *run) on(b *testing.B, nodes int) *stage {
 	b.Helper()
+	b.Cleanup(func() {
+		if !b.Failed() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := r.down(ctx); err != nil {
+			b.Error(err)
+		}
+	})
 	if r.stage != nil && len(r.stage.Nodes()) == nodes {
 		return r.stage
 	}

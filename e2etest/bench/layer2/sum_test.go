@@ -10,21 +10,26 @@ import (
 // silent is when an unanswered question counts: who asks in earnest asks again after a second.
 const silent = time.Second
 
-// silences are the times in which an address was asked for and nobody answered: how many lasted longer than silent, and
-// the longest.
-func silences(began, ended time.Time, said []answer) (count int, longest time.Duration) {
-	last := began
-	gap := func(at time.Time) {
-		d := at.Sub(last)
+// silences are the times from a question that nobody answered until the next answer, or the end: how many lasted longer than
+// silent, and the longest.
+func silences(asked []time.Time, said []answer, ended time.Time) (count int, longest time.Duration) {
+	answered := 0 // the last question that was, counted from 1
+	until := func(at time.Time) {
+		d := at.Sub(asked[answered])
 		if d > silent {
 			count++
 		}
-		longest, last = max(longest, d), at
+		longest = max(longest, d)
 	}
 	for _, a := range said {
-		gap(a.at)
+		if a.question > answered {
+			until(a.at)
+			answered = a.question
+		}
 	}
-	gap(ended)
+	if answered < len(asked) {
+		until(ended)
+	}
 	return count, longest
 }
 
@@ -75,24 +80,22 @@ func quantile(values []time.Duration, q float64) time.Duration {
 	return sorted[max(rank, 1)-1]
 }
 
-func TestSilencesAreCountedFromTheFirstQuestionToTheLast(t *testing.T) {
+func TestSilencesLastFromAQuestionToTheNextAnswer(t *testing.T) {
 	at := func(ms int) time.Time { return time.Unix(0, 0).Add(time.Duration(ms) * time.Millisecond) }
+	asked := []time.Time{at(0), at(500), at(1000), at(1500), at(2000)}
 	for story, c := range map[string]struct {
-		answered []int
-		ended    int
-		count    int
-		longest  time.Duration
+		said    []answer
+		count   int
+		longest time.Duration
 	}{
-		"nobody ever answers":            {nil, 1500, 1, 1500 * time.Millisecond},
-		"answers without a pause":        {[]int{0, 400, 800, 1200}, 1500, 0, 400 * time.Millisecond},
-		"late, then none":                {[]int{1100, 1200}, 2400, 2, 1200 * time.Millisecond},
-		"a second to the moment is none": {[]int{0, 1000}, 1000, 0, time.Second},
+		"nobody ever answers":              {nil, 1, 2100 * time.Millisecond},
+		"every question is answered":       {[]answer{{at(1), 1, ""}, {at(501), 2, ""}, {at(1001), 3, ""}, {at(1502), 4, ""}, {at(2001), 5, ""}}, 0, 2 * time.Millisecond},
+		"one question is not":              {[]answer{{at(1), 1, ""}, {at(1001), 3, ""}, {at(1501), 4, ""}, {at(2001), 5, ""}}, 0, 501 * time.Millisecond},
+		"three are not":                    {[]answer{{at(1), 1, ""}, {at(2001), 5, ""}}, 1, 1501 * time.Millisecond},
+		"late at first, and never at last": {[]answer{{at(1001), 3, ""}}, 1, 1001 * time.Millisecond},
+		"answered by two":                  {[]answer{{at(1), 1, "n1"}, {at(2), 1, "n2"}, {at(2001), 5, "n2"}}, 1, 1501 * time.Millisecond},
 	} {
-		var said []answer
-		for _, ms := range c.answered {
-			said = append(said, answer{at: at(ms), node: "n1"})
-		}
-		if count, longest := silences(at(0), at(c.ended), said); count != c.count || longest != c.longest {
+		if count, longest := silences(asked, c.said, at(2100)); count != c.count || longest != c.longest {
 			t.Errorf("%s: %d silences, the longest %v; want %d and %v", story, count, longest, c.count, c.longest)
 		}
 	}

@@ -100,9 +100,9 @@ func (w *watch) stop(b *testing.B) findings {
 	r := w.connector.Stop()
 	f.connections, f.failed, f.gap, f.pause = r.Attempts, len(r.Failures), r.StartGap.Length(), r.Pause
 	for _, d := range asked.asked {
-		count, longest := silences(asked.began, asked.ended, d.answers)
+		count, longest := silences(d.asked, d.answers, asked.ended)
 		double := doubled(d.answers)
-		f.questions += d.questions
+		f.questions += len(d.asked)
 		f.silences += count
 		f.silence = max(f.silence, longest)
 		f.doubled += double
