@@ -205,15 +205,19 @@ func newWorld(t *testing.T) *world {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	reading, stopReading := context.WithCancel(t.Context())
-	done := make(chan struct{})
+	read, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := cluster.Read(reading); err != nil {
+		err := cluster.Read(reading)
+		close(read)
+		if err != nil {
 			t.Error(err)
 			return
 		}
 		w.loop.Run(ctx)
 	}()
+	<-read
+	synctest.Wait() // the watches follow, so that what a story changes is seen at once
 	w.stop = cancel
 	t.Cleanup(func() {
 		cancel()

@@ -210,6 +210,18 @@ func watchIn(t testing.TB, prepare func()) *watcher {
 	return w
 }
 
+// agrees waits until a session's two sides keep this interval, with the tests' multiplier.
+func (w *watcher) agrees(t *testing.T, d daemon, peer netip.Addr, interval time.Duration) {
+	t.Helper()
+	var now Status
+	for deadline := time.Now().Add(10 * time.Second); now.State != Up || now.Interval != interval || now.DetectionTime != multiplier*interval; time.Sleep(time.Millisecond) {
+		if now, _ = w.State(peer); time.Now().After(deadline) {
+			state, details := d.sees()
+			t.Fatalf("waited 10 s for %v to agree on %v: %+v; the router sees %s, %s", peer, interval, now, state, details)
+		}
+	}
+}
+
 // is waits until the session with a peer is in a state, and returns its status.
 func (w *watcher) is(peer netip.Addr, want State) Status {
 	w.t.Helper()

@@ -53,14 +53,8 @@ func TestRouters(t *testing.T) {
 			here.told(Up, Up, Up)
 			agreed := func(interval time.Duration) {
 				t.Helper()
-				for _, s := range wanted(interval) {
-					var now Status
-					for deadline := time.Now().Add(10 * time.Second); now.State != Up || now.Interval != interval || now.DetectionTime != multiplier*interval; time.Sleep(time.Millisecond) {
-						if now, _ = here.State(s.Peer); time.Now().After(deadline) {
-							state, details := d.sees()
-							t.Fatalf("waited 10 s for %v to agree on %v: %+v; the router sees %s, %s", s.Peer, interval, now, state, details)
-						}
-					}
+				for _, session := range wanted(interval) {
+					here.agrees(t, d, session.Peer, interval)
 				}
 			}
 			agreed(quick)
@@ -115,6 +109,7 @@ func TestRoutersOverSeveralHops(t *testing.T) {
 			profile.MinimumTTL = 64 // what BIRD sends with; FRR with 255
 			here.Set([]Session{{Peer: router4, Local: node4, Multihop: true, Profile: profile}})
 			here.told(Up)
+			here.agrees(t, d, router4, quick)
 			killed := time.Now()
 			d.kill()
 			here.told(Down)[0].failed(t, killed)
