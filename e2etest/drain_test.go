@@ -9,10 +9,7 @@ import (
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"heraldlb.io/herald/e2etest/app"
-	"heraldlb.io/herald/e2etest/install"
 )
 
 // A node that is emptied gives its addresses away before it stops to answer for them. Being cordoned is not being emptied,
@@ -52,14 +49,7 @@ func TestANodeIsDrained(t *testing.T) {
 	})
 	t.Run("its speaker is told to stop: the addresses move first", func(t *testing.T) {
 		u := use(t, addrs, 0)
-		pod, err := speakerPod(t.Context(), "n1")
-		if err == nil {
-			err = kube.CoreV1().Pods(install.Namespace).Delete(t.Context(), pod.Name, metav1.DeleteOptions{})
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		u.movesFrom(t, "n1", 20*time.Second)
+		restartSpeaker(t, "n1")
 		ringed(t)
 		nodeWith(t, "n1", `{"spec":{"unschedulable":null}}`)
 		if who := newcomer(t); who != "n1" {
@@ -79,7 +69,7 @@ func TestANodeIsDrained(t *testing.T) {
 		u := use(t, back, 0)
 		nodeWith(t, "n1", `{"metadata":{"annotations":{"heraldlb.io/drain":"true"}}}`)
 		t.Cleanup(func() { nodeWith(t, "n1", `{"metadata":{"annotations":{"heraldlb.io/drain":null}}}`) })
-		u.movesFrom(t, "n1", 10*time.Second)
+		u.movesFrom(t, "n1")
 		u.goesOn(t, 20)
 		nodeWith(t, "n1", `{"metadata":{"annotations":{"heraldlb.io/drain":null}}}`)
 		if who := newcomer(t); who != "n1" {

@@ -148,9 +148,9 @@ func (u *traffic) goesOn(t *testing.T, n int) {
 }
 
 // movesFrom waits until for each address another node answers than this one.
-func (u *traffic) movesFrom(t *testing.T, node string, patience time.Duration) {
+func (u *traffic) movesFrom(t *testing.T, node string) {
 	t.Helper()
-	within(t, patience, func(context.Context) error {
+	within(t, 30*time.Second, func(context.Context) error {
 		for i, w := range u.watchers {
 			r, err := w.Report()
 			if err != nil {
@@ -207,7 +207,7 @@ func history(t *testing.T, w *probe.Watcher) (r probe.WatchReport, nodes []strin
 func (u *traffic) end(t *testing.T) (nodes [][]string) {
 	t.Helper()
 	for _, s := range u.stop(t) {
-		failed(t, s.news)
+		s.failures(t)
 		if double := s.watch.Double.Length(); double > time.Second {
 			t.Errorf("two nodes answered for %s for %v", s.addr, double)
 		}
@@ -216,15 +216,22 @@ func (u *traffic) end(t *testing.T) (nodes [][]string) {
 	return nodes
 }
 
-// failed fails the test with the new connections that failed.
-func failed(t *testing.T, r probe.Report) {
+// failures fails the test with the new connections that failed. One that was being opened in the moment in which the address
+// moved began with one node and went on with another, which does not know it: it counts as established.
+func (s *seen) failures(t *testing.T) {
 	t.Helper()
-	for i, f := range r.Failures {
+	caught := func(f probe.Sample) bool {
+		return slices.ContainsFunc(s.watch.Tenures[1:], func(x probe.Tenure) bool {
+			return f.Start.Before(x.From) && x.From.Sub(f.Start) < 100*time.Millisecond && f.End.After(x.From.Add(-2*probe.DefaultWatchInterval))
+		})
+	}
+	real := slices.DeleteFunc(slices.Clone(s.news.Failures), caught)
+	for i, f := range real {
 		if i == 3 {
-			t.Errorf("and %d more", len(r.Failures)-i)
+			t.Errorf("and %d more", len(real)-i)
 			return
 		}
-		t.Errorf("a new connection failed %v after the start: %v", f.Start.Sub(r.Started), f.Err)
+		t.Errorf("a new connection to %s failed %v after the start: %v", s.addr, f.Start.Sub(s.news.Started), f.Err)
 	}
 }
 

@@ -6,6 +6,7 @@ package e2etest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,7 +28,10 @@ const takeover = 3 * time.Second
 func TestAKilledOwnersAddressesMoveAndDoNotReturn(t *testing.T) {
 	addrs, others := placed(t, "killed", 69, "n1"), crowded(t, "bystander", 3)
 	lose(t, addrs, others, "n1", cluster.Kill)
-	giveBack(t, addrs, others, "n1", cluster.Start)
+	returns(t, addrs, others, "n1", func() {
+		mend(t, cluster.Start, "n1")
+		ready(t, "n1")
+	})
 }
 
 func TestLosingTheAPIServerChangesNoAnnouncementAndKeepsNobodyFromTakingOver(t *testing.T) {
@@ -43,32 +47,27 @@ func TestLosingTheAPIServerChangesNoAnnouncementAndKeepsNobodyFromTakingOver(t *
 		}
 	})
 	t.Cleanup(startAgain)
-	u.goesOn(t, 300)
+	u.goesOn(t, 100)
 	stays(t, u.end(t), "n2")
 	if after := owners(t, others); !slices.Equal(before, after) {
 		t.Errorf("%v were at %v and are at %v", others, before, after)
 	}
 	lose(t, addrs, others, "n2", cluster.Cut)
-
 	startAgain()
 	start := time.Now()
-	later := app.Service{Name: "after-api", Selects: "testapp", Type: "LoadBalancer"}
-	apply(t, later.Manifest())
-	within(t, 30*time.Second, func(ctx context.Context) error {
-		svc, err := kube.CoreV1().Services("default").Get(ctx, later.Name, metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		if len(addresses(svc)) == 0 {
-			return fmt.Errorf("service %s has no address", later.Name)
-		}
+	returns(t, addrs, others, "n2", func() {
+		mend(t, cluster.Heal, "n2")
+		ready(t, "n2")
+	})
+
+	later := addresses(service(t, app.Service{Name: "after-api", Selects: "testapp"}))[0]
+	within(t, time.Minute, func(ctx context.Context) error { // who watched the API server has waited longer and longer for it
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
-		_, err = get(ctx, "client", target(addresses(svc)[0], 80))
+		_, err := get(ctx, "client", target(later, 80))
 		return err
 	})
-	t.Logf("a Service made after the outage was reached %v later", time.Since(start))
-	giveBack(t, addrs, others, "n2", cluster.Heal)
+	t.Logf("a new Service was reached %v after the outage", time.Since(start))
 }
 
 // crowded makes Services whose addresses go wherever they go, and returns these.
@@ -90,6 +89,7 @@ func lose(t *testing.T, addrs, others []netip.Addr, node string, take func(ctx c
 	}
 	u.goesOn(t, 50)
 	for _, s := range u.stop(t) {
+		t.Logf("%s: no success for %v, from %v on", s.addr, s.news.StartGap.Length(), s.news.StartGap.From.Sub(s.watch.Started))
 		if len(s.nodes) != 2 || s.nodes[0] != node {
 			t.Errorf("%s was answered for by %v, want %s and then one other", s.addr, s.nodes, node)
 		}
@@ -104,8 +104,8 @@ func lose(t *testing.T, addrs, others []netip.Addr, node string, take func(ctx c
 	}
 }
 
-// giveBack gives the node back, and sees that no address follows it.
-func giveBack(t *testing.T, addrs, others []netip.Addr, node string, give func(ctx context.Context, node string) error) {
+// returns gives a node back, and sees that no address follows it.
+func returns(t *testing.T, addrs, others []netip.Addr, node string, give func()) {
 	t.Helper()
 	all := slices.Concat(addrs, others)
 	before := owners(t, all)
@@ -113,7 +113,7 @@ func giveBack(t *testing.T, addrs, others []netip.Addr, node string, give func(c
 	for _, a := range addrs {
 		watchers = append(watchers, watched(t, a))
 	}
-	restore(t, node, give)
+	give()
 	ringed(t)
 	for i, now := range owners(t, all) {
 		if now != before[i] {
@@ -127,30 +127,27 @@ func giveBack(t *testing.T, addrs, others []netip.Addr, node string, give func(c
 	}
 }
 
-// restore gives a node back and waits until its speaker and pods are ready again.
-func restore(t *testing.T, node string, give func(ctx context.Context, node string) error) {
+// mend undoes what was done to a node.
+func mend(t *testing.T, give func(ctx context.Context, node string) error, node string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	if err := give(ctx, node); err != nil {
+	if err := give(context.Background(), node); err != nil {
 		t.Error(err)
 	}
-	err := install.Until(ctx, func() error {
+}
+
+// ready waits until a node, its speaker and its pod of the application are.
+func ready(t *testing.T, node string) {
+	t.Helper()
+	within(t, 2*time.Minute, func(ctx context.Context) error {
 		n, err := kube.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
 		for _, c := range n.Status.Conditions {
 			if c.Type == "Ready" && c.Status == "True" {
-				return install.DeploymentReady(ctx, kube, "default", "testapp")
+				return errors.Join(install.DeploymentReady(ctx, kube, "default", "testapp"), install.Ready(ctx, kube, nodes))
 			}
 		}
 		return fmt.Errorf("node %s is not Ready", node)
 	})
-	if err == nil {
-		err = install.Ready(ctx, kube, nodes)
-	}
-	if err != nil {
-		t.Error(err)
-	}
 }

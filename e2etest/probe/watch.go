@@ -20,7 +20,7 @@ const (
 	DefaultWatchInterval = 20 * time.Millisecond
 	// lapse is for how many questions a station may be silent until it counts as one that has stopped: a speaker that shares
 	// busy cores leaves one or the other of them for later.
-	lapse = 5
+	lapse = 15
 )
 
 // Watcher asks again and again who has an address, until it is stopped.

@@ -23,8 +23,9 @@ func TestWhoAnsweredWhenAndHowLongTwoDid(t *testing.T) {
 		{"a move made before it is broken", "AAABABABBB", []string{"A", "B"}, 3, 1},
 		{"a move with a pause", "AAA...BBB", []string{"A", "B"}, 0, 4},
 		{"a station that pauses keeps its tenure", "AAA..........AAA", []string{"A"}, 0, 11},
-		{"a return is another tenure", "AAABBBBBBBBAAA", []string{"A", "B", "A"}, 0, 1},
-		{"of two doubles the longer one counts", "AABABBBBBBBBABABAAA", []string{"A", "B", "A"}, 3, 1},
+		{"also when others answer in its pause, if that is short", "AAABBBBBBBBAAA", []string{"A", "B"}, 7, 1},
+		{"a return is another tenure", "AAABBBBBBBBBBBBBBBBBBAAA", []string{"A", "B", "A"}, 0, 1},
+		{"of two doubles the longer one counts", "AABABBBBBBBBBBBBBBBBBBABABAAA", []string{"A", "B", "A"}, 3, 1},
 	} {
 		var answers []answer
 		for i, c := range tc.answers {

@@ -104,8 +104,12 @@ func (s *stage) die(b *testing.B, f fault, addr netip.Addr) findings {
 	if err := f.take(s, b.Context(), old); err != nil {
 		b.Fatal(err)
 	}
+	gone := time.Now()
 	w.connects(b, 200) // a second of them, in which another owner would show itself
 	found := w.stop(b)
+	last, next := handover(w.asker.asked[addr].answers, old)
+	b.Logf("%s: %s gone, gap %.0f ms; after it the last answer with its MAC %.0f ms and the first with %s's %.0f ms; the prober was held up for %.0f ms at most",
+		addr, old, ms(found.gap), ms(last.at.Sub(gone)), next.node, ms(next.at.Sub(gone)), ms(found.pause))
 	s.giveBack(b, f, old)
 	return found
 }

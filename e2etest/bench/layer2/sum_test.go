@@ -70,6 +70,19 @@ func byQuestion(said []answer) [][]answer {
 	return groups
 }
 
+// handover is the last answer with a node's MAC and the first that came with another's after it; zero where there is none.
+func handover(said []answer, old string) (last, next answer) {
+	for _, a := range said {
+		switch {
+		case a.node == old:
+			last, next = a, answer{}
+		case next.node == "":
+			next = a
+		}
+	}
+	return last, next
+}
+
 // quantile is the value that a part q of all do not exceed, by nearest rank: of 20 values p99 is the largest.
 func quantile(values []time.Duration, q float64) time.Duration {
 	if len(values) == 0 {
@@ -115,6 +128,16 @@ func TestTwoNodesAnswerOneQuestion(t *testing.T) {
 	}
 }
 
+func TestAHandoverIsFromTheLastOfOneToTheFirstOfAnother(t *testing.T) {
+	said := []answer{{question: 1, node: "n1"}, {question: 2, node: "n2"}, {question: 3, node: "n1"}, {question: 4, node: "n3"}, {question: 5, node: "n3"}}
+	if last, next := handover(said, "n1"); last.question != 3 || next.question != 4 || next.node != "n3" {
+		t.Errorf("from %+v to %+v, want questions 3 and 4", last, next)
+	}
+	if last, next := handover(said[:1], "n1"); last.question != 1 || next != (answer{}) {
+		t.Errorf("from %+v to %+v, want question 1 and nothing", last, next)
+	}
+}
+
 func TestQuantilesAreValuesThatWereMeasured(t *testing.T) {
 	var values []time.Duration
 	for i := range 20 {
@@ -143,5 +166,12 @@ func TestTheLastDoubleAnswerIsCountedFromHealing(t *testing.T) {
 	}
 	if after, n := lastDoubled(said, at(50)); after != 0 || n != 0 {
 		t.Errorf("the last of %d double answers came %v after healing, want none", n, after)
+	}
+}
+
+func TestMetricsAreReadByNameAndLabels(t *testing.T) {
+	m := parseMetrics("# HELP a what a is 1\n# TYPE a counter\na 3\nb{reason=\"Not Ready\"} 4.5e+01\nc NaN-ish\n")
+	if len(m) != 2 || m["a"] != 3 || m[`b{reason="Not Ready"}`] != 45 {
+		t.Errorf("read %v", m)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -31,9 +32,10 @@ type watch struct {
 // findings are what a watch has seen.
 type findings struct {
 	connections, failed int
-	gap                 time.Duration // the longest time in which no new connection could be opened
-	pause               time.Duration // the longest that the prober itself was held up
-	held, broken        int           // established connections; broken are those that fell silent for good too
+	reasons             map[string]int // of the failures
+	gap                 time.Duration  // the longest time in which no new connection could be opened
+	pause               time.Duration  // the longest that the prober itself was held up
+	held, broken        int            // established connections; broken are those that fell silent for good too
 	questions           int
 	silences            int // addresses that nobody answered for during more than a second, and how often
 	silence             time.Duration
@@ -98,6 +100,7 @@ func (w *watch) stop(b *testing.B) findings {
 		}
 	}
 	r := w.connector.Stop()
+	f.reasons = reasons(r.Failures)
 	f.connections, f.failed, f.gap, f.pause = r.Attempts, len(r.Failures), r.StartGap.Length(), r.Pause
 	for _, d := range asked.asked {
 		count, longest := silences(d.asked, d.answers, asked.ended)
@@ -109,6 +112,16 @@ func (w *watch) stop(b *testing.B) findings {
 		f.doubledFor += time.Duration(double) * asked.every
 	}
 	return f
+}
+
+// reasons counts failures by what they end with, which is what went wrong whichever port and address it was.
+func reasons(failures []probe.Sample) map[string]int {
+	n := map[string]int{}
+	for _, f := range failures {
+		text := f.Err.Error()
+		n[text[strings.LastIndex(text, ": ")+1:]]++
+	}
+	return n
 }
 
 // brokenLater tells whether a connection that fell silent is among those that broke.
@@ -127,6 +140,12 @@ type totals struct{ findings }
 func (t *totals) add(f findings) {
 	t.connections += f.connections
 	t.failed += f.failed
+	for reason, n := range f.reasons {
+		if t.reasons == nil {
+			t.reasons = map[string]int{}
+		}
+		t.reasons[reason] += n
+	}
 	t.held += f.held
 	t.broken += f.broken
 	t.questions += f.questions
@@ -138,6 +157,9 @@ func (t *totals) add(f findings) {
 // report makes a row of rounds that are expected to go unnoticed.
 func (t totals) report(b *testing.B, rounds int) {
 	b.Helper()
+	if t.failed > 0 {
+		b.Logf("failed: %v", t.reasons)
+	}
 	b.ReportMetric(float64(t.failed), "failed")
 	b.ReportMetric(float64(t.broken), "broken")
 	b.ReportMetric(float64(t.silences), "unanswered")
