@@ -133,7 +133,7 @@ func TestRouters(t *testing.T) {
 		if err := cluster.Kill(t.Context(), all[2]); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { mend(t, cluster.Start, all[2]) })
+		t.Cleanup(func() { mend(t, cluster.Start, all[2]); ready(t, all[2]) })
 		start := time.Now()
 		routed(t, address, all[:2]...)
 		t.Logf("the dead node was no next hop any more after %v", time.Since(start))
