@@ -35,6 +35,11 @@ const (
 	// container is back within a second or two; longer, and no address would be served for the sake of an even spread.
 	coldStart = 3 * time.Second
 
+	// linkSettles is for how long after this node's own network came back it does not believe to be alone. The kernel lets the
+	// first calls fail for what it found out while the network was away, and a switch may not forward yet: three rounds. Nobody would
+	// call again for joinInterval, and all that time it would answer for addresses that are another's by now.
+	linkSettles = 3 * time.Second
+
 	// coldPause parts the rounds of calls meanwhile.
 	coldPause = 200 * time.Millisecond
 )
@@ -85,7 +90,7 @@ func (r *Ring) lookAround(ctx context.Context, ml *memberlist.Memberlist) bool {
 	case <-limit.C:
 	}
 	r.mu.Lock()
-	settled := r.notReady != nil && round >= r.trusted
+	settled := r.notReady != nil && round >= r.trusted && !r.settling()
 	returning := r.returning()
 	r.mu.Unlock()
 	switch {
@@ -115,11 +120,21 @@ func (r *Ring) returning() (nodes []string) {
 	return nodes
 }
 
-// coldly tells whether this member waits for those.
+// settling tells whether this member sees nobody and its network has just come back. It is called with the lock held.
+func (r *Ring) settling() bool {
+	for node := range r.members {
+		if node != r.cfg.Node {
+			return false
+		}
+	}
+	return time.Since(r.rechecked) < linkSettles
+}
+
+// coldly tells whether this member waits for peers that it expects at any moment.
 func (r *Ring) coldly() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.wantSet && len(r.returning()) > 0
+	return r.wantSet && (len(r.returning()) > 0 || r.notReady != nil && r.settling())
 }
 
 // missing returns the wanted members that are absent. It is called with the lock held.

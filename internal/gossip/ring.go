@@ -117,6 +117,7 @@ type Ring struct {
 	began           time.Time // when the first round began; of the goroutine that calls
 	rounds          int       // of looking for absent peers that began
 	trusted         int       // the first of them whose end makes this member ready
+	rechecked       time.Time // when that was last asked for
 	absent          map[string]bool
 	compared        comparison
 }
@@ -242,7 +243,7 @@ func (r *Ring) Recheck() {
 	if r.notReady != nil || len(r.missing()) == 0 {
 		return
 	}
-	r.trusted = r.rounds + 1
+	r.trusted, r.rechecked = r.rounds+1, time.Now()
 	r.notReady = errors.New("gossip: looking for absent peers, because this node's network was away")
 	r.metrics.joined.Set(0)
 	notify(r.wantChanged)

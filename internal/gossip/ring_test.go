@@ -185,6 +185,41 @@ func TestAMemberWhoseNetworkWasAwayLooksAgainBeforeItIsReady(t *testing.T) {
 	}
 }
 
+// The first calls fail although the network is back, or nearly so.
+func TestAMemberWhoseNetworkWasAwayDoesNotBelieveItsFirstCalls(t *testing.T) {
+	n := newNetwork(t)
+	ms := n.three()
+	n.partition(ms[:1], ms[1:])
+	sees(t, ms[0], "n1", 5*time.Second)
+	ms[0].Recheck()
+	failed := func() bool {
+		ms[0].mu.Lock()
+		defer ms[0].mu.Unlock()
+		return ms[0].rounds > ms[0].trusted // the first round is over
+	}
+	for start := time.Now(); !failed(); time.Sleep(time.Millisecond) {
+		if time.Since(start) > 5*time.Second {
+			t.Fatal("it calls nobody")
+		}
+	}
+	if ms[0].Ready() == nil {
+		t.Error("it is ready and believes to be alone")
+	}
+	n.heal()
+	ready(t, ms[0])
+	if got := names(ms[0]); got != "n1 n2 n3" {
+		t.Errorf("ready again, it sees %q", got)
+	}
+	// That nobody is there is believed in the end.
+	n.partition(ms[:1], ms[1:])
+	sees(t, ms[0], "n1", 5*time.Second)
+	ms[0].Recheck()
+	ready(t, ms[0])
+	if got := names(ms[0]); got != "n1" {
+		t.Errorf("ready again, it sees %q", got)
+	}
+}
+
 func TestAStrangerIsNoMember(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -99,6 +100,7 @@ func BenchmarkDeath(b *testing.B) {
 // die takes the owner of an address away, waits for another one, and gives the node back.
 func (s *stage) die(b *testing.B, f fault, addr netip.Addr) findings {
 	b.Helper()
+	pass(*pause)
 	old := s.owners(b, []netip.Addr{addr})[addr]
 	w := s.watch(b, []netip.Addr{addr}, 0)
 	if err := f.take(s, b.Context(), old); err != nil {
@@ -108,7 +110,7 @@ func (s *stage) die(b *testing.B, f fault, addr netip.Addr) findings {
 	w.connects(b, 200) // a second of them, in which another owner would show itself
 	found := w.stop(b)
 	last, next := handover(w.asker.asked[addr].answers, old)
-	b.Logf("%s: %s gone, gap %.0f ms; after it the last answer with its MAC %.0f ms and the first with %s's %.0f ms; the prober was held up for %.0f ms at most",
+	fmt.Fprintf(os.Stderr, "%s %s: %s gone, gap %.0f ms; after it the last answer with its MAC %.0f ms and the first with %s's %.0f ms; the prober was held up for %.0f ms at most\n", time.Now().Format(time.TimeOnly),
 		addr, old, ms(found.gap), ms(last.at.Sub(gone)), next.node, ms(next.at.Sub(gone)), ms(found.pause))
 	s.giveBack(b, f, old)
 	return found

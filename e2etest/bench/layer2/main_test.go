@@ -18,6 +18,7 @@ var (
 	rounds    = flag.Int("rounds", 20, "how often each fault happens; what takes a minute or more happens a quarter as often")
 	nodes     = flag.String("nodes", "3", "how many nodes there are when one dies: `numbers`, separated by commas; each has a lab of its own")
 	addresses = flag.String("addresses", "1,100,1000", "how many addresses there are when all speakers restart: `numbers`, separated by commas")
+	pause     = flag.Duration("pause", 3*time.Second, "how long the nodes are left alone before one of them dies")
 	busy      = flag.Duration("busy", 2*time.Minute, "how long every core is kept busy twice over")
 	many      = flag.Int("services", 2000, "how many Services a speaker's memory is measured with")
 )
