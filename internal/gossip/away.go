@@ -2,7 +2,7 @@ package gossip
 
 import (
 	"context"
-	"slices"
+	"encoding/binary"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -31,6 +31,14 @@ type absence struct {
 	cancel context.CancelFunc
 }
 
+// hash is that of the fact that the member is away.
+func (a *absence) hash() uint64 {
+	if !a.member.Away {
+		return 0
+	}
+	return hashMember(a.node, binary.BigEndian.AppendUint32(nil, a.member.instance))
+}
+
 // heard follows what a member says of itself into an absence and out of it. before is what it said last, the zero Member
 // when it was not alive. It is called with the lock held.
 func (r *Ring) heard(before, m Member) {
@@ -41,6 +49,9 @@ func (r *Ring) heard(before, m Member) {
 	switch h := m.Health; {
 	case h.Draining, !h.Restarting && len(h.Interfaces) > 0:
 		if a != nil {
+			if m.instance != a.member.instance {
+				r.ended[m.Node] = a.member.instance
+			}
 			r.end(a)
 		}
 	case h.Restarting && len(h.Interfaces) > 0:
@@ -50,11 +61,11 @@ func (r *Ring) heard(before, m Member) {
 		}
 		// The grace runs from the first word on: who is restarted again and again without an offer does not keep its
 		// addresses for ever.
-		a.member = absent(m)
+		r.goesAway(a, m)
 	case m.starting && a == nil && offers(before):
 		// It began anew before anybody noticed that it had gone.
 		a = r.begin(before, r.cfg.RestartGrace)
-		a.member = absent(before)
+		r.goesAway(a, before)
 		go r.lookAfter(a)
 	}
 }
@@ -75,7 +86,9 @@ func (r *Ring) lost(m Member) {
 			return
 		}
 		r.mu.Lock()
-		a.member = absent(m)
+		if r.away[m.Node] == a {
+			r.goesAway(a, m)
+		}
 		r.mu.Unlock()
 		notify(r.changed)
 		level.Info(r.logger).Log("msg", "member is away: its speaker went without a word, its node is there", "peer", m.Node)
@@ -90,11 +103,11 @@ func offers(m Member) bool {
 
 // absent is a member as it is seen while it is away.
 func absent(m Member) Member {
-	return Member{Node: m.Node, Addr: m.Addr, Version: m.Version, Away: true,
+	return Member{Node: m.Node, Addr: m.Addr, Version: m.Version, Away: true, instance: m.instance,
 		Health: Health{Interfaces: m.Health.Interfaces, ServicePathDown: m.Health.ServicePathDown}}
 }
 
-// begin and end are called with the lock held.
+// begin, goesAway and end are called with the lock held.
 func (r *Ring) begin(m Member, grace time.Duration) *absence {
 	a := &absence{node: m.Node, member: m}
 	a.ctx, a.cancel = context.WithTimeout(context.Background(), grace)
@@ -103,8 +116,15 @@ func (r *Ring) begin(m Member, grace time.Duration) *absence {
 	return a
 }
 
+func (r *Ring) goesAway(a *absence, m Member) {
+	before := a.hash()
+	a.member = absent(m)
+	r.memberDigest.Store(r.memberDigest.Load() ^ before ^ a.hash())
+}
+
 func (r *Ring) end(a *absence) {
 	a.cancel()
+	r.memberDigest.Store(r.memberDigest.Load() ^ a.hash())
 	delete(r.away, a.node)
 	r.metrics.absences.Set(float64(len(r.away)))
 }
@@ -139,6 +159,9 @@ func (r *Ring) over(a *absence, why string) {
 		r.mu.Unlock()
 		return
 	}
+	if a.ctx.Err() != nil {
+		r.ended[a.node] = a.member.instance
+	}
 	r.end(a)
 	if m, alive := r.members[a.node]; alive && m.Health.Restarting {
 		// It still goes. That it answers cannot be relied on.
@@ -159,7 +182,8 @@ func (r *Ring) endAbsences() {
 	}
 }
 
-// absences are told to members that join: they have seen nobody go.
+// absences are part of the state that members exchange: who joins, and who was on the other side of a partition, has not
+// seen those go that are away.
 func (r *Ring) absences() (out []section) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,22 +195,45 @@ func (r *Ring) absences() (out []section) {
 	return out
 }
 
-// hearAbsence takes in that a member is away, one of those that there should be, while this one joins. Later it sees for
-// itself who goes, and what another has not noticed yet to be over must not begin again.
+// hearAbsence takes in that a member is away. One that joins believes it, and finds out afterwards whether the node is there.
+// Others look first, since who tells it may not have noticed yet that the node has died.
 func (r *Ring) hearAbsence(b []byte) error {
 	m, left, err := readAbsence(b)
 	if err != nil {
 		return err
 	}
+	until := time.Now().Add(min(left, r.cfg.RestartGrace))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	wanted := slices.ContainsFunc(r.wanted, func(p Peer) bool { return p.Node == m.Node })
-	if r.notReady == nil || !wanted || m.Node == r.cfg.Node || r.away[m.Node] != nil || offers(r.members[m.Node]) || !offers(m) || left <= 0 {
-		return nil
+	switch {
+	case !r.unknown(m, until):
+	case r.notReady != nil:
+		r.learn(m, until)
+	case m.instance != 0:
+		go func() {
+			there := r.cfg.present(m.Addr, r.tuning.look)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if there && r.notReady == nil && r.unknown(m, until) {
+				r.learn(m, until)
+			}
+		}()
 	}
-	a := r.begin(m, min(left, r.cfg.RestartGrace))
-	a.member = absent(m)
+	return nil
+}
+
+// unknown tells whether it is news that a member is away: one of those that there should be, of which this one knows neither
+// that it is away, nor that it is there, nor that this absence is over. It is called with the lock held.
+func (r *Ring) unknown(m Member, until time.Time) bool {
+	return r.wants(m.Node) && r.away[m.Node] == nil && offers(m) && !offers(r.members[m.Node]) && time.Until(until) > 0 &&
+		(m.instance == 0 || r.ended[m.Node] != m.instance)
+}
+
+// learn is called with the lock held.
+func (r *Ring) learn(m Member, until time.Time) {
+	a := r.begin(m, time.Until(until))
+	r.goesAway(a, m)
 	go r.lookAfter(a)
 	notify(r.changed)
-	return nil
+	level.Info(r.logger).Log("msg", "member is away, as others say", "peer", m.Node)
 }

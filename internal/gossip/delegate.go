@@ -16,7 +16,7 @@ type delegate struct{ r *Ring }
 
 func (d delegate) NodeMeta(limit int) []byte {
 	d.r.mu.Lock()
-	m := meta{Health: d.r.ownHealth(), starting: !d.r.healthSet, version: d.r.cfg.Version}
+	m := meta{Health: d.r.ownHealth(), starting: !d.r.healthSet, version: d.r.cfg.Version, instance: d.r.instance}
 	d.r.mu.Unlock()
 	b, complete := m.encode(limit)
 	if !complete {
@@ -58,7 +58,8 @@ func (e events) NotifyUpdate(n *memberlist.Node) {
 	r := e.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := Member{Node: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), Health: said.Health, Version: said.version, starting: said.starting, hash: hashMember(n.Name, n.Meta)}
+	m := Member{Node: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), Health: said.Health, Version: said.version,
+		starting: said.starting, instance: said.instance, hash: hashMember(n.Name, n.Meta)}
 	before := r.members[n.Name]
 	r.memberDigest.Store(r.memberDigest.Load() ^ before.hash ^ m.hash)
 	r.members[n.Name] = m

@@ -53,6 +53,20 @@ func TestASpeakerThatIsKilledIsAwayAndWhoJoinsLearnsOfIt(t *testing.T) {
 	}
 }
 
+// Neither side saw what happened on the other one.
+func TestWhoComesOutOfAPartitionLearnsWhoIsAway(t *testing.T) {
+	n := newNetwork(t)
+	ms := n.three()
+	offering(t, ms)
+	n.partition(ms[:1], ms[1:])
+	sees(t, ms[0], "n1", 5*time.Second)
+	sees(t, ms[1], "n2 n3", 5*time.Second)
+	ms[2].kill()
+	until(t, ms[1], "it was killed", seesAway)
+	n.heal()
+	until(t, ms[0], "the network is whole", func(all []Member) bool { return len(all) == 3 && offers(all[1]) && seesAway(all) })
+}
+
 // It is back before it is missed, and with its old name and address.
 func TestASpeakerThatIsBackAtOnceKeepsWhatItHad(t *testing.T) {
 	n := newNetwork(t)
