@@ -12,10 +12,19 @@ import (
 	"heraldlb.io/herald/internal/config"
 )
 
-// peersOf reads BGPPeers from lines "name {spec}", as a node with no labels has them.
+// quick is a profile that finds a broken path after 150 ms.
+const quick = `
+apiVersion: heraldlb.io/v1beta1
+kind: BFDProfile
+metadata: {name: quick}
+spec: {receiveInterval: 50, transmitInterval: 50, detectMultiplier: 3}
+`
+
+// peersOf reads BGPPeers from lines "name {spec}", as a node with no labels has them. There is the BFDProfile quick.
 func peersOf(t *testing.T, lines ...string) []Peer {
 	t.Helper()
 	var b strings.Builder
+	b.WriteString(quick)
 	for _, l := range lines {
 		name, spec, _ := strings.Cut(l, " ")
 		b.WriteString("---\napiVersion: heraldlb.io/v1beta1\nkind: BGPPeer\nmetadata: {name: " + name + "}\nspec: " + spec + "\n")
