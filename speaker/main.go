@@ -110,8 +110,9 @@ func run(ctx context.Context) error {
 
 	var ready readiness
 	failed := make(chan error, 1)
+	server := metrics.Server{Options: common.Metrics, Registry: reg, Ready: ready.check, Reviewer: client, Logger: logger}
 	running.Go(func() {
-		if err := metrics.Serve(parts, common.MetricsBind, reg, ready.check); err != nil {
+		if err := server.Run(parts); err != nil {
 			failed <- err
 			cancel()
 		}
