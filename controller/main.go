@@ -57,7 +57,9 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controller := assign.New(assign.Options{Client: client, Config: source, Events: events, Logger: logger, Registry: registry, Class: *class})
+	controller := assign.New(assign.Options{
+		Client: client, Config: source, Events: events, Logger: logger, Registry: registry, Class: *class, PerService: common.Metrics.PerService,
+	})
 	level.Info(logger).Log("msg", "controller starts", "version", cmdline.Version(), "commit", cmdline.Commit(), "class", *class)
 
 	tasks, working := errgroup.WithContext(ctx)

@@ -147,6 +147,7 @@ func run(ctx context.Context) error {
 	running.Go(func() { events.Run(parts) })
 	loop := announce.New(announce.Config{
 		Node: *node, Cluster: cluster, Ring: ring, Layer2: driver, Gossip: addr, Events: events, Logger: logger, Registerer: reg,
+		PerService: common.Metrics.PerService,
 	})
 	ready.set(loop.Ready, driver.Ready)
 	routers := bgp.New(cluster.RouterID(*node), logger, reg)
