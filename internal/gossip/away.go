@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"encoding/binary"
+	"net/netip"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -16,6 +17,10 @@ const (
 	// lookInterval is how often the node of a member that is away is looked after, and how long one look may take. A
 	// node that is rebooted stops its containers in order first: its speaker says the same as one that is restarted.
 	lookInterval = 250 * time.Millisecond
+
+	// recallProbes is for how many probe intervals a member is called that was held for dead while its node is there. One
+	// that hangs is stood in for so much later.
+	recallProbes = 2
 
 	// lookMisses is how many looks in a row a node may miss: a short break of the network is no death.
 	lookMisses = 3
@@ -70,11 +75,11 @@ func (r *Ring) heard(before, m Member) {
 	}
 }
 
-// lost follows a member that is not alive any more, into an absence when it went without a word. It is called with the
-// lock held.
-func (r *Ring) lost(m Member) {
+// lost follows a member that is not alive any more, into an absence when it went without a word. It returns whether it is
+// still to be found out what became of it. It is called with the lock held.
+func (r *Ring) lost(m Member) (open bool) {
 	if r.away[m.Node] != nil || m.Node == r.cfg.Node || !offers(m) {
-		return
+		return false
 	}
 	// Until it is known whether its node is there, all stays as it was.
 	a := r.begin(m, r.cfg.RestartGrace)
@@ -82,9 +87,15 @@ func (r *Ring) lost(m Member) {
 	go func() {
 		<-l.done
 		if !l.present {
+			r.metrics.leaves.Inc()
 			r.over(a, "its node does not answer")
 			return
 		}
+		if r.recalled(a, m.Addr) {
+			r.metrics.falseAlarms.Inc()
+			return
+		}
+		r.metrics.leaves.Inc()
 		r.mu.Lock()
 		if r.away[m.Node] == a {
 			r.goesAway(a, m)
@@ -94,6 +105,38 @@ func (r *Ring) lost(m Member) {
 		level.Info(r.logger).Log("msg", "member is away: its speaker went without a word, its node is there", "peer", m.Node)
 		r.lookAfter(a)
 	}()
+	return true
+}
+
+// recalled calls a member whose node is there, and tells whether it is back at once. Then nobody has to stand in for it: it was
+// held for dead because somebody told old news, as after a partition, or because its objection was lost or came late.
+func (r *Ring) recalled(a *absence, addr netip.AddrPort) bool {
+	ml := r.ml.Load()
+	if ml == nil {
+		return false
+	}
+	limit := time.NewTimer(recallProbes * r.tuning.probeInterval)
+	defer limit.Stop()
+	ctx, cancel := context.WithCancel(a.ctx)
+	defer cancel()
+	failed := make(chan struct{})
+	go func() {
+		defer close(failed)
+		for ctx.Err() == nil && !r.joined(a.node) {
+			if _, err := ml.Join([]string{a.node + "/" + addr.String()}); err != nil {
+				return
+			}
+			time.Sleep(appearPause) // it objects to being dead once it has heard of it
+		}
+	}()
+	select {
+	case <-a.ctx.Done():
+		return true
+	case <-failed:
+		return a.ctx.Err() != nil
+	case <-limit.C:
+		return false
+	}
 }
 
 // offers tells whether a member has said that it can announce and wants to.

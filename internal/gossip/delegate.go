@@ -74,14 +74,14 @@ func (e events) NotifyLeave(n *memberlist.Node) {
 	r.mu.Lock()
 	m := r.members[n.Name]
 	r.memberDigest.Store(r.memberDigest.Load() ^ m.hash)
-	r.lost(m)
+	open := r.lost(m)
 	delete(r.members, n.Name)
 	a := r.away[n.Name]
 	away := a != nil && a.member.Away
 	r.countMembers()
 	r.mu.Unlock()
 	notify(r.changed)
-	if n.Name == r.cfg.Node {
+	if n.Name == r.cfg.Node || open {
 		return
 	}
 	r.metrics.leaves.Inc()

@@ -95,6 +95,7 @@ type Ring struct {
 	instance uint32       // this life of the process
 	keys     *keychain    // of Run
 	alive    atomic.Int32 // members
+	ml       atomic.Pointer[memberlist.Memberlist]
 
 	memberDigest atomic.Uint64
 
@@ -267,6 +268,7 @@ func (r *Ring) Run(ctx context.Context) {
 	if ml == nil {
 		return
 	}
+	r.ml.Store(ml)
 	r.setReady(errors.New("gossip: waiting to learn which peers there should be"))
 
 	var running sync.WaitGroup
