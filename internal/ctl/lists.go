@@ -3,6 +3,8 @@ package ctl
 import (
 	"fmt"
 	"io"
+	"net/netip"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -53,4 +55,55 @@ func (a *app) events() *cobra.Command {
 	cmd.Flags().StringVar(&about, "for", "", "only of this object: NAME, NAMESPACE/NAME, or KIND/ before either")
 	cmd.Flags().BoolVar(&warnings, "warnings", false, "only what needs attention")
 	return cmd
+}
+
+func (a *app) speakers() *cobra.Command {
+	return a.listing("speakers", "Show how the speaker of each node stands", "heraldctl speakers", want{needed: []part{speakers}, useful: []part{nodes, announcementSlices}},
+		func(s *report.Snapshot) error {
+			all := report.Speakers(s)
+			return a.rows(all, "There is no speaker: nothing is announced.", report.SpeakerHead, report.SpeakerRows(all))
+		})
+}
+
+func (a *app) peers() *cobra.Command {
+	return a.listing("peers", "Show the BGP sessions of all nodes", "heraldctl peers", want{needed: []part{speakers}},
+		func(s *report.Snapshot) error {
+			all := report.Peers(s)
+			return a.rows(all, "No speaker has a BGP session: is there a BGPPeer that selects its node?", report.PeerHead, report.PeerRows(s.Now, all))
+		})
+}
+
+func (a *app) announcements() *cobra.Command {
+	var node, service, ip string
+	cmd := a.listing("announcements", "Show which node announces which address, and which nobody does", "heraldctl announcements --service default/web",
+		want{needed: []part{announcementSlices}, useful: []part{speakers}},
+		func(s *report.Snapshot) error {
+			f := report.Filter{Node: node}
+			var err error
+			if service != "" {
+				if f.Service, err = a.qualified(service); err != nil {
+					return err
+				}
+			}
+			if ip != "" {
+				if f.IP, err = netip.ParseAddr(ip); err != nil {
+					return usageError{fmt.Errorf("--ip=%s: write an IP address", ip)}
+				}
+			}
+			all := report.Announcements(s, f)
+			return a.rows(all, "No announcement.", report.AnnouncementHead, report.AnnouncementRows(s.Now, all))
+		})
+	cmd.Flags().StringVar(&node, "node", "", "only those of this node")
+	cmd.Flags().StringVar(&service, "service", "", "only those of this Service: NAME or NAMESPACE/NAME")
+	cmd.Flags().StringVar(&ip, "ip", "", "only those of this address")
+	return cmd
+}
+
+// qualified puts the user's namespace before a name that has none.
+func (a *app) qualified(name string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	namespace, err := a.namespace()
+	return namespace + "/" + name, err
 }

@@ -63,14 +63,18 @@ func (a *app) print(value any, text func(w io.Writer)) error {
 // columnGap parts the columns of a table.
 const columnGap = "   "
 
-// table prints rows in columns. An empty cell is printed as a dash, so that columns can be counted.
+// table prints rows below a head.
 func (a *app) table(w io.Writer, head []string, rows [][]report.Cell) {
 	lines := [][]report.Cell{make([]report.Cell, len(head))}
 	for i, h := range head {
 		lines[0][i].Text = h
 	}
-	lines = append(lines, rows...)
-	widths := make([]int, len(head))
+	a.columns(w, append(lines, rows...))
+}
+
+// columns prints lines of as many cells each. An empty cell is printed as a dash, so that columns can be counted.
+func (a *app) columns(w io.Writer, lines [][]report.Cell) {
+	widths := make([]int, len(lines[0]))
 	for _, line := range lines {
 		for i := range line {
 			if line[i].Text == "" {

@@ -29,6 +29,18 @@ var (
 		r.out.Source = "objects of group " + v1beta1.GroupVersion.Group
 		return r.configObjects(ctx)
 	}}
+	speakers = part{"Speakers", func(ctx context.Context, r *reader) error {
+		var l v1beta1.SpeakerList
+		err := objects(ctx, r, "speakers", &l)
+		r.out.Speakers = l.Items
+		return err
+	}}
+	announcementSlices = part{"AnnouncementSlices", func(ctx context.Context, r *reader) error {
+		var l v1beta1.AnnouncementSliceList
+		err := objects(ctx, r, "announcementslices", &l)
+		r.out.AnnouncementSlices = l.Items
+		return err
+	}}
 	services = part{"Services", func(ctx context.Context, r *reader) error {
 		o := metav1.ListOptions{FieldSelector: "spec.type=" + string(corev1.ServiceTypeLoadBalancer)}
 		return pages(ctx, r.CoreV1().Services(everywhere).List, o, func(l *corev1.ServiceList) { r.out.Services = append(r.out.Services, l.Items...) })
@@ -41,6 +53,9 @@ var (
 	nodes = part{"Nodes", func(ctx context.Context, r *reader) error {
 		return pages(ctx, r.CoreV1().Nodes().List, metav1.ListOptions{}, func(l *corev1.NodeList) { r.out.Nodes = append(r.out.Nodes, l.Items...) })
 	}}
+	namespaces = part{"Namespaces", func(ctx context.Context, r *reader) error {
+		return pages(ctx, r.CoreV1().Namespaces().List, metav1.ListOptions{}, func(l *corev1.NamespaceList) { r.out.Namespaces = append(r.out.Namespaces, l.Items...) })
+	}}
 	events = part{"Events", func(ctx context.Context, r *reader) error {
 		return pages(ctx, r.EventsV1().Events(everywhere).List, metav1.ListOptions{}, func(l *eventsv1.EventList) { r.out.Events = append(r.out.Events, l.Items...) })
 	}}
@@ -52,7 +67,7 @@ var (
 		return err
 	}}
 	daemonSet = part{"the speakers' DaemonSet", func(ctx context.Context, r *reader) (err error) {
-		r.out.Speakers, err = r.AppsV1().DaemonSets(r.herald).Get(ctx, speakerName, metav1.GetOptions{})
+		r.out.DaemonSet, err = r.AppsV1().DaemonSets(r.herald).Get(ctx, speakerName, metav1.GetOptions{})
 		return err
 	}}
 	lease = part{"the controllers' Lease", func(ctx context.Context, r *reader) error {

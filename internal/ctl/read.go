@@ -72,7 +72,7 @@ func (r *reader) installation(ctx context.Context) error {
 	d, err := r.AppsV1().Deployments(r.herald).Get(ctx, controllerName, metav1.GetOptions{})
 	switch {
 	case err == nil:
-		r.out.Controller = d
+		r.out.Deployment = d
 		r.out.Class = report.Setting(d.Spec.Template.Spec, "lb-class", "")
 		if r.source == "" {
 			r.source = report.Setting(d.Spec.Template.Spec, "config-source", kube.ConfigFromCRD)

@@ -13,6 +13,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/internal/config"
 )
 
@@ -27,16 +28,27 @@ type Snapshot struct {
 	// Source is where Resources were read from, in words.
 	Source string
 
-	Services       []corev1.Service
+	Speakers           []v1beta1.Speaker
+	AnnouncementSlices []v1beta1.AnnouncementSlice
+
+	Services       []corev1.Service // of type LoadBalancer
 	EndpointSlices []discoveryv1.EndpointSlice
 	Nodes          []corev1.Node
+	Namespaces     []corev1.Namespace
 	Events         []eventsv1.Event
-	Pods           []corev1.Pod // of Namespace
-	Controller     *appsv1.Deployment
-	Speakers       *appsv1.DaemonSet
-	Lease          *coordinationv1.Lease // of the controller that leads
+
+	// Herald's own workloads.
+	Pods       []corev1.Pod
+	Deployment *appsv1.Deployment
+	DaemonSet  *appsv1.DaemonSet
+	Lease      *coordinationv1.Lease // of the controller that leads
 
 	Unread []Unread
+}
+
+// Missed tells whether a part of a Snapshot could not be read.
+func (s *Snapshot) Missed(what string) bool {
+	return slices.ContainsFunc(s.Unread, func(u Unread) bool { return u.What == what })
 }
 
 // Unread is a part of a Snapshot that could not be read.
