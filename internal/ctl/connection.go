@@ -11,7 +11,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/internal/cmdline"
 	"heraldlb.io/herald/internal/kube"
 )
@@ -67,20 +66,15 @@ func (c *connection) namespace() (string, error) {
 	return namespace, nil
 }
 
-// explain says what an error of the API server means for whoever tried to do something, and what helps.
-func explain(doing string, err error) error {
+// clarify says what an error of the API server means for whoever tried to do something, and what helps.
+func clarify(doing string, err error) error {
 	var unreachable *url.Error
-	var status apierrors.APIStatus
-	group := ""
-	if errors.As(err, &status) && status.Status().Details != nil {
-		group = status.Status().Details.Group
-	}
 	switch {
 	case apierrors.IsForbidden(err):
 		return fmt.Errorf("%s: your user may not: %w; ask for the ClusterRole herald-view, or use another --context", doing, err)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%s: the API server does not know your user: %w; log in again, or use another --context", doing, err)
-	case apierrors.IsNotFound(err) && group == v1beta1.GroupVersion.Group && status.Status().Details.Name == "":
+	case ofHerald(err):
 		return fmt.Errorf("%s: the API server does not know this kind: install Herald's CustomResourceDefinitions (kubectl apply --server-side -f manifests/herald.yaml)", doing)
 	case errors.As(err, &unreachable):
 		return fmt.Errorf("%s: no answer from the API server: %w; see --kubeconfig, --context and --server", doing, err)

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/internal/kube"
 	"heraldlb.io/herald/internal/report"
 )
@@ -57,11 +58,11 @@ func (a *app) snapshot(ctx context.Context, w want) (*report.Snapshot, *kube.Cli
 		if err == nil {
 			continue
 		}
-		err = explain("read "+all[i].name, err)
+		clear := clarify("read "+all[i].name, err)
 		if i < len(w.needed) {
-			return nil, nil, err
+			return nil, nil, clear
 		}
-		r.out.Unread = append(r.out.Unread, report.Unread{What: all[i].name, Why: err.Error()})
+		r.out.Unread = append(r.out.Unread, report.Unread{What: all[i].name, Why: clear.Error(), NoKind: ofHerald(err)})
 	}
 	return r.out, client, nil
 }
@@ -79,9 +80,9 @@ func (r *reader) installation(ctx context.Context) error {
 			r.configMap = report.Setting(d.Spec.Template.Spec, "config-map", r.configMap)
 		}
 	case apierrors.IsNotFound(err), apierrors.IsForbidden(err):
-		r.out.Unread = append(r.out.Unread, report.Unread{What: "the controller's Deployment", Why: explain("read it", err).Error()})
+		r.out.Unread = append(r.out.Unread, report.Unread{What: "the controller's Deployment", Why: clarify("read it", err).Error()})
 	default:
-		return explain("read Deployment "+r.herald+"/"+controllerName, err)
+		return clarify("read Deployment "+r.herald+"/"+controllerName, err)
 	}
 	switch r.source {
 	case "", kube.ConfigFromCRD, kube.ConfigFromConfigMap:
@@ -127,6 +128,16 @@ func pages[L interface{ GetContinue() string }](ctx context.Context, list func(c
 			return nil
 		}
 	}
+}
+
+// ofHerald tells whether an error is that of unknownKind.
+func ofHerald(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) || !apierrors.IsNotFound(err) {
+		return false
+	}
+	d := status.Status().Details
+	return d != nil && d.Group == v1beta1.GroupVersion.Group && d.Name == ""
 }
 
 // unknownKind is the error of an API server without a kind of Herald's. What it answers itself names no group.

@@ -37,7 +37,7 @@ func (a *app) findings(w io.Writer, all []report.Finding, none string) {
 		fmt.Fprintf(w, "\n%s\n", a.paint(none, report.Good))
 		return
 	}
-	fmt.Fprintf(w, "\n%s:\n", count(len(all), "finding"))
+	fmt.Fprintf(w, "\n%s:\n", report.Count(len(all), "finding"))
 	for _, f := range all {
 		fmt.Fprintf(w, "  %s  %s  %s: %s\n", a.paint(f.Severity, f.Tone()), f.Object, f.Reason, f.Message)
 		if f.Remedy != "" {

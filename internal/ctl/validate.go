@@ -63,7 +63,7 @@ func (a *app) printFaults(faults []report.Fault, files int, strict bool) error {
 			fmt.Fprintf(w, "%s: %s: %s (%s)\n", where, a.paint(f.Severity, tone), f.Message, f.Reason)
 		}
 		if len(faults) == 0 {
-			fmt.Fprintf(w, "%s: %s\n", count(files, "file"), a.paint("no fault found", report.Good))
+			fmt.Fprintf(w, "%s: %s\n", report.Count(files, "file"), a.paint("no fault found", report.Good))
 		}
 	})
 	return cmp.Or(err, attention(bad))
@@ -121,14 +121,6 @@ func attention(needed bool) error {
 		return errAttention
 	}
 	return nil
-}
-
-// count writes a number of things, whose plural is by s.
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // parse reads configuration objects from files for commands that work with them; a fault is an error.

@@ -55,6 +55,8 @@ func (s *Snapshot) Missed(what string) bool {
 type Unread struct {
 	What string `json:"what"`
 	Why  string `json:"why"`
+	// NoKind: the API server does not know its kind.
+	NoKind bool `json:"noKind,omitempty"`
 }
 
 // Setting returns what a container of Herald's is told by a flag or its environment variable, fallback when by neither.
