@@ -49,6 +49,7 @@ func watched(peers []Peer, places map[string]place) []bfd.Session {
 
 // PathChanged ends the BGP session with a peer to which the path is found broken.
 func (s *Speaker) PathChanged(c bfd.Change) {
+	s.sessions.tell()
 	if c.State != bfd.Down {
 		return
 	}
