@@ -178,6 +178,7 @@ type world struct {
 	bgpPeers, bgpAdv                              *fcache.FakeControllerSource
 	ring                                          *fakeRing
 	driver                                        *fakeDriver
+	registry                                      *prometheus.Registry
 	loop                                          *Loop
 	mu                                            sync.Mutex
 	told                                          []string // the events
@@ -195,6 +196,8 @@ func newWorldWith(t *testing.T, prepare func(*Loop)) *world {
 		bgpPeers: fcache.NewFakeControllerSource(), bgpAdv: fcache.NewFakeControllerSource(),
 		ring:   &fakeRing{self: "n1", ready: errors.New("not joined"), changed: make(chan struct{}, 1), claims: map[netip.Addr]gossip.Claim{}},
 		driver: &fakeDriver{announced: map[netip.Addr]layer2.Scope{}, changed: make(chan struct{}, 1)},
+
+		registry: prometheus.NewRegistry(),
 	}
 	w.nodes.Add(readyNode("n1", "192.0.2.11"))
 	w.nodes.Add(readyNode("n2", "192.0.2.12"))
@@ -217,7 +220,7 @@ func newWorldWith(t *testing.T, prepare func(*Loop)) *world {
 	}
 	w.loop = New(Config{
 		Node: "n1", Cluster: cluster, Ring: w.ring, Layer2: w.driver, Gossip: netip.MustParseAddrPort("192.0.2.11:7947"), Events: w,
-		Logger: log.NewNopLogger(), Registerer: prometheus.NewRegistry(),
+		Logger: log.NewNopLogger(), Registerer: w.registry, PerService: true,
 	})
 	prepare(w.loop)
 	ctx, cancel := context.WithCancel(t.Context())
