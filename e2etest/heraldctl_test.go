@@ -98,7 +98,7 @@ func TestHeraldctl(t *testing.T) {
 		says(t, 3, "status", "Service/default/idle  NoEndpoints")
 	})
 	t.Run("a user without rights", func(t *testing.T) {
-		says(t, 1, "pools --as nobody", "your user may not", "ask for the ClusterRole herald-view")
+		says(t, 1, "pools --as nobody", "your user may not", "ask for a ClusterRole that grants it")
 	})
 	t.Run("a bundle without secrets", func(t *testing.T) {
 		secret, err := kube.CoreV1().Secrets(install.Namespace).Get(t.Context(), "herald-gossip", metav1.GetOptions{})

@@ -156,7 +156,7 @@ func TestErrorsSayWhatHelps(t *testing.T) {
 		code  int
 		want  string
 	}{
-		{"no rights to read pools", "pools", refuse(http.StatusForbidden, "ipaddresspools"), ExitFailed, "ask for the ClusterRole herald-view"},
+		{"no rights to read pools", "pools", refuse(http.StatusForbidden, "ipaddresspools"), ExitFailed, "ask for a ClusterRole that grants it"},
 		{"no rights to mark a node", "drain n1", refuse(http.StatusForbidden, "nodes"), ExitFailed, "mark Node n1: your user may not"},
 		{"no CustomResourceDefinitions", "pools", refuse(http.StatusNotFound, "ipaddresspools"), ExitFailed, "install Herald's CustomResourceDefinitions"},
 		{"none for speakers", "speakers", refuse(http.StatusNotFound, "speakers"), ExitFailed, "install Herald's CustomResourceDefinitions"},
