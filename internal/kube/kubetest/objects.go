@@ -344,6 +344,18 @@ func (a *API) EditAnnouncementSlice(name string, edit func(*v1beta1.Announcement
 	a.edit(request{resource: "announcementslices", name: name}, &v1beta1.AnnouncementSlice{}, func(obj metav1.Object) { edit(obj.(*v1beta1.AnnouncementSlice)) })
 }
 
+// EditNode changes a Node.
+func (a *API) EditNode(name string, edit func(*corev1.Node)) {
+	a.t.Helper()
+	a.edit(request{resource: "nodes", name: name, subresource: "status"}, &corev1.Node{}, func(obj metav1.Object) { edit(obj.(*corev1.Node)) })
+}
+
+// EditSpeaker changes what a Speaker says.
+func (a *API) EditSpeaker(name string, edit func(*v1beta1.Speaker)) {
+	a.t.Helper()
+	a.edit(request{resource: "speakers", name: name, subresource: "status"}, &v1beta1.Speaker{}, func(obj metav1.Object) { edit(obj.(*v1beta1.Speaker)) })
+}
+
 // Secret returns a Secret as it is now, nil when there is none.
 func (a *API) Secret(namespace, name string) *corev1.Secret {
 	return get(a, request{resource: "secrets", namespace: namespace, name: name}, &corev1.Secret{})
