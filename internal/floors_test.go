@@ -24,7 +24,7 @@ var floors = [][]string{
 
 // anywhere are the packages that know nothing of Herald's work and may be imported from every floor that is not
 // pure.
-var anywhere = []string{"internal/cmdline", "internal/logging", "internal/metrics"}
+var anywhere = []string{"internal/cmdline", "internal/logging", "internal/metrics", "internal/privilege"}
 
 // pure are the packages that decide: no API client, no socket, no network library, in their own code or below it.
 var pure = []string{"internal/config", "internal/service", "internal/ipam", "internal/election", "api/v1beta1"}

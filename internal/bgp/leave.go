@@ -32,7 +32,7 @@ func (s *Speaker) Leave(ctx context.Context, d Departure, drainDelay time.Durati
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.left = true
-	if s.engine == nil {
+	if len(s.engines) == 0 {
 		return
 	}
 	text := "the speaker is being restarted"
@@ -41,15 +41,17 @@ func (s *Speaker) Leave(ctx context.Context, d Departure, drainDelay time.Durati
 		s.drain(ctx, drainDelay)
 	}
 	for _, session := range s.Sessions() {
-		if session.State == Established && (d == Drain || !session.GracefulRestart) {
-			_ = s.engine.server.DisablePeer(ctx, &api.DisablePeerRequest{Address: session.Address.String(), Communication: text}) // it is there
+		if e := s.engineOf(session.Peer); e != nil && session.State == Established && (d == Drain || !session.GracefulRestart) {
+			_ = e.server.DisablePeer(ctx, &api.DisablePeerRequest{Address: session.Address.String(), Communication: text}) // it is there
 		}
 	}
 	s.await(func(session Session) bool {
 		return session.State != Established || d == Restart && session.GracefulRestart
 	})
-	s.engine.stop(d == Restart)
-	s.engine = nil
+	for g, e := range s.engines {
+		e.stop(d == Restart)
+		delete(s.engines, g)
+	}
 }
 
 // drain makes the routes the last choice, waits, and withdraws them.
@@ -59,16 +61,7 @@ func (s *Speaker) drain(ctx context.Context, delay time.Duration) {
 		return
 	}
 	level.Info(s.logger).Log("msg", "routes are to be avoided from now on, and withdrawn", "prefixes", prefixes, "after", delay)
-	links, err := links()
-	if err != nil {
-		level.Warn(s.logger).Log("msg", "the node's interfaces cannot be read; routes are withdrawn at once", "err", err)
-		return
-	}
-	places := s.sessions.locate(s.peers, links, sourceTo)
-	if err := s.engine.follow(s.table, s.table.drain(), s.peers, places, false); err != nil {
-		level.Warn(s.logger).Log("msg", "routes cannot be changed; they are withdrawn at once", "err", err)
-		return
-	}
+	s.follow(s.table.drain())
 	select {
 	case <-ctx.Done():
 	case <-time.After(delay):
@@ -77,9 +70,10 @@ func (s *Speaker) drain(ctx context.Context, delay time.Duration) {
 	for i := range steps {
 		steps[i].id = 0
 	}
-	if err := s.engine.tell(steps); err != nil {
-		level.Warn(s.logger).Log("msg", "routes cannot be withdrawn; the end of the sessions will do it", "err", err)
-		return
+	for _, e := range s.engines {
+		if err := e.tell(steps); err != nil {
+			level.Warn(s.logger).Log("msg", "routes cannot be withdrawn; the end of the sessions will do it", "err", err)
+		}
 	}
 	time.Sleep(goodbye / 4) // GoBGP does not tell when what it was given has been sent
 }

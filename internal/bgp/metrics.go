@@ -52,24 +52,24 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
 	for _, s := range m.speaker.Sessions() {
 		up := 0.0
 		if s.State == Established {
 			up = 1
 		}
-		gauge(m.up, up, s.Peer)
-		gauge(m.state, 1, s.Peer, string(s.State))
+		gauge(ch, m.up, up, s.Peer)
+		gauge(ch, m.state, 1, s.Peer, string(s.State))
 	}
 	m.speaker.mu.Lock()
 	defer m.speaker.mu.Unlock()
-	gauge(m.prefixes, float64(len(m.speaker.table.byPrefix)))
-	e := m.speaker.engine
-	if e == nil {
-		return
+	gauge(ch, m.prefixes, float64(len(m.speaker.table.byPrefix)))
+	for _, e := range m.speaker.engines {
+		m.collect(ch, e)
 	}
+}
+
+// collect reads what only GoBGP knows.
+func (m *metrics) collect(ch chan<- prometheus.Metric, e *engine) {
 	names := map[string]string{}
 	for name, p := range e.peers {
 		names[p.Conf.NeighborAddress] = name
@@ -87,7 +87,11 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			announced += a.State.GetAdvertised()
 			received += a.State.GetReceived()
 		}
-		gauge(m.announced, float64(announced), name)
-		gauge(m.received, float64(received), name)
+		gauge(ch, m.announced, float64(announced), name)
+		gauge(ch, m.received, float64(received), name)
 	}) // fails only once GoBGP has stopped
+}
+
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }

@@ -14,6 +14,7 @@ type place struct {
 	address netip.Addr // with a zone when it is link-local
 	source  netip.Addr // of the session; invalid means that the kernel chooses
 	nextHop netip.Addr // for the family that the session is not of; invalid when there is none or none is needed
+	listen  netip.Addr // the node's address that a passive peer connects to; invalid for others
 }
 
 // link is an interface of the node, as far as it matters here.
@@ -76,6 +77,15 @@ func locate(p Peer, links []link, route func(netip.Addr) (netip.Addr, error)) (p
 	}
 	if at.source.IsValid() && at.address.Zone() != "" {
 		at.source = at.source.WithZone(at.address.Zone())
+	}
+	if p.Passive && !p.Disabled {
+		if at.listen = at.source; !at.listen.IsValid() {
+			own, err := route(at.address)
+			if err != nil {
+				return place{}, fmt.Errorf("the node has no way to the router, which is to connect to it: %w", err)
+			}
+			at.listen = own.WithZone(at.address.Zone())
+		}
 	}
 	if crosses(p, at.address) {
 		at.nextHop = otherFamily(p, at, links, route)

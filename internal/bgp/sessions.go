@@ -110,6 +110,15 @@ func (t *sessions) locate(peers []Peer, links []link, route func(netip.Addr) (ne
 	return out
 }
 
+// wait notes why nothing is attempted with peers.
+func (t *sessions) wait(peers []Peer, why string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range peers {
+		t.enter(t.get(p), Waiting, why)
+	}
+}
+
 // know notes where a peer is.
 func (t *sessions) know(p Peer, at place) {
 	t.mu.Lock()
@@ -225,20 +234,19 @@ const limitPause = time.Minute
 
 // forgive lets peers that sent too many routes try again once their pause is over.
 func (s *Speaker) forgive() {
-	if s.engine == nil {
-		return
-	}
-	var again []string
+	again := map[string]string{} // addresses by name
 	s.sessions.mu.Lock()
 	for _, one := range s.sessions.byName {
 		if !one.limited.IsZero() && s.sessions.now().Sub(one.limited) >= limitPause {
 			one.limited = time.Time{}
-			again = append(again, one.Address.String())
+			again[one.Peer] = one.Address.String()
 		}
 	}
 	s.sessions.mu.Unlock()
-	for _, address := range again {
-		_ = s.engine.server.EnablePeer(context.Background(), &api.EnablePeerRequest{Address: address}) // it may have gone
+	for peer, address := range again {
+		if e := s.engineOf(peer); e != nil {
+			_ = e.server.EnablePeer(context.Background(), &api.EnablePeerRequest{Address: address}) // it may have gone
+		}
 	}
 }
 
@@ -286,11 +294,12 @@ func (s *Speaker) Down(peer, why string) error {
 		address = known.Address.String()
 	}
 	s.sessions.mu.Unlock()
-	if !ok || s.engine == nil {
+	e := s.engineOf(peer)
+	if !ok || e == nil {
 		return fmt.Errorf("end the BGP session with %s: %w", peer, errGone)
 	}
 	if !up {
 		return nil
 	}
-	return s.engine.server.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: address, Communication: why})
+	return e.server.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: address, Communication: why})
 }
