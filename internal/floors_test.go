@@ -18,7 +18,7 @@ var floors = [][]string{
 	{"controller", "speaker", "heraldctl"},
 	{"internal/assign", "internal/announce"},
 	{"internal/ipam", "internal/election", "internal/gossip", "internal/layer2", "internal/bgp", "internal/kube", "internal/servicepath"},
-	{"internal/bfd", "internal/config", "internal/service"},
+	{"internal/bfd", "internal/unnumbered", "internal/config", "internal/service"},
 	{"api/v1beta1"},
 }
 

@@ -55,7 +55,7 @@ func (s *Speaker) follow(steps []step) {
 		level.Warn(s.logger).Log("msg", "the node's interfaces cannot be read; BGP sessions stay as they are", "err", err)
 		return
 	}
-	places := s.sessions.locate(s.peers, links, sourceTo)
+	places := s.sessions.locate(s.peers, surroundings{links: links, route: sourceTo, router: s.finder.Router})
 	s.seats = seats(s.peers, places, s.seats)
 	present := map[group][]Peer{}
 	for _, p := range s.peers {

@@ -125,6 +125,7 @@ func (h *host) run(environment []string, program string, args ...string) (stop f
 	out, err := os.CreateTemp(h.t.TempDir(), "output")
 	check(h.t, err)
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	h.in(cmd.Start)
 	stopped := false
 	stop = func() {
@@ -132,8 +133,8 @@ func (h *host) run(environment []string, program string, args ...string) (stop f
 			return
 		}
 		stopped = true
-		_ = cmd.Process.Kill() // it may have ended
-		_ = cmd.Wait()         // with the signal
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its own group, which may have ended
+		_ = cmd.Wait()                                      // with the signal
 		out.Close()
 	}
 	h.t.Cleanup(func() {

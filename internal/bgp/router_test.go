@@ -90,7 +90,12 @@ type frr struct {
 	stop func()
 }
 
-func newFRR(h *host, conf string) *frr {
+func newFRR(h *host, conf string) *frr { return startFRR(h, conf, false) }
+
+// newFRRWithKernel starts FRR with zebra, which sends Router Advertisements, and puts routes into its kernel.
+func newFRRWithKernel(h *host, conf string) *frr { return startFRR(h, conf, true) }
+
+func startFRR(h *host, conf string, zebra bool) *frr {
 	h.t.Helper()
 	program, err := cache(h.t).FRR(h.t.Context())
 	check(h.t, err)
@@ -99,8 +104,14 @@ func newFRR(h *host, conf string) *frr {
 	check(h.t, os.WriteFile(filepath.Join(dir, "bgpd.conf"), []byte("hostname frr\nlog stdout\n"+conf), 0o644))
 	check(h.t, os.WriteFile(filepath.Join(dir, "group"), []byte("root:x:0:\nfrrvty:x:999:root\nfrr:x:998:\n"), 0o644))
 	check(h.t, os.WriteFile(filepath.Join(dir, "passwd"), []byte("root:x:0:0:root:/root:/bin/sh\nfrr:x:998:998::/:/bin/false\n"), 0o644))
-	script := `mount --make-rprivate / && mount --bind "$1/group" /etc/group && mount --bind "$1/passwd" /etc/passwd && ` +
-		`exec "$2/bgpd" -Z -u root -g root -f "$1/bgpd.conf" -i "$1/pid" --vty_socket "$1" -P 0 --log stdout`
+	script, kernel := "", "-Z"
+	if zebra {
+		script = `mkdir /run/frr && "$2/zebra" -u root -g root -f /dev/null -i "$1/zebra.pid" -z "$1/zebra.sock" --vty_socket "$1" -P 0 --log stdout &
+until [ -S "$1/zebra.sock" ]; do sleep 0.02; done; `
+		kernel = `-z "$1/zebra.sock"`
+	}
+	script = `mount --make-rprivate / && mount --bind "$1/group" /etc/group && mount --bind "$1/passwd" /etc/passwd && mount -t tmpfs tmpfs /run; ` + script +
+		`exec "$2/bgpd" ` + kernel + ` -u root -g root -f "$1/bgpd.conf" -i "$1/pid" --vty_socket "$1" -P 0 --log stdout`
 	f.stop = h.run([]string{"LD_LIBRARY_PATH=" + program.LibraryPath}, "unshare", "--mount", "sh", "-c", script, "sh", dir, program.Daemons)
 	eventually(h.t, "FRR answers", func() bool { return f.ask("show version") != "" })
 	return f

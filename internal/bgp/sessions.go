@@ -94,18 +94,21 @@ func (t *sessions) get(p Peer) *session {
 }
 
 // locate returns the places of those peers that have one.
-func (t *sessions) locate(peers []Peer, links []link, route func(netip.Addr) (netip.Addr, error)) map[string]place {
+func (t *sessions) locate(peers []Peer, around surroundings) map[string]place {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := map[string]place{}
 	for _, p := range peers {
 		s := t.get(p)
-		at, err := locate(p, links, route)
-		if err != nil {
+		at, err := locate(p, around)
+		switch {
+		case err == nil:
+			out[p.Name] = at
+		case p.Disabled:
+			t.enter(s, Disabled, "")
+		default:
 			t.enter(s, Waiting, err.Error())
-			continue
 		}
-		out[p.Name] = at
 	}
 	return out
 }

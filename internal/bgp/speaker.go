@@ -18,13 +18,13 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"heraldlb.io/herald/internal/privilege"
+	"heraldlb.io/herald/internal/unnumbered"
 )
 
 // placeholderASN is GoBGP's own AS number, which it wants to have and no peer is ever shown: each has its own.
 const placeholderASN = 23456
 
-// look is how often the node's addresses and what is heard on unnumbered links are looked at, and a peer that sent too
-// many routes is given another chance.
+// look is how often the node's addresses are looked at, and a peer that sent too many routes is given another chance.
 const look = 5 * time.Second
 
 // Speaker talks BGP for this node.
@@ -32,6 +32,8 @@ type Speaker struct {
 	routerID netip.Addr // unless a peer says otherwise
 	logger   log.Logger
 	sessions *sessions
+	finder   *unnumbered.Finder
+	found    chan struct{} // there is another router at an interface
 
 	watcher Watcher // nil without BFD
 
@@ -48,12 +50,22 @@ type Speaker struct {
 func New(routerID netip.Addr, logger log.Logger, reg prometheus.Registerer) *Speaker {
 	s := &Speaker{routerID: routerID, logger: logger, engines: map[group]*engine{}, table: newTable(), sessions: newSessions(logger)}
 	s.sessions.metrics = newMetrics(reg, s)
+	s.found = make(chan struct{}, 1)
+	s.finder = unnumbered.New(logger, func() {
+		select {
+		case s.found <- struct{}{}:
+		default: // it will be looked for anyway
+		}
+	})
 	return s
 }
 
 // Run keeps looking at what sessions depend on besides what Apply is told, until ctx is done. Sessions go on then: Leave
 // ends them.
 func (s *Speaker) Run(ctx context.Context) {
+	var finding sync.WaitGroup
+	defer finding.Wait()
+	finding.Go(func() { s.finder.Run(ctx) })
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
@@ -61,6 +73,8 @@ func (s *Speaker) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			s.look()
+		case <-s.found:
 			s.look()
 		}
 	}
@@ -87,6 +101,13 @@ func (s *Speaker) Apply(peers []Peer, changed map[netip.Prefix][]Route) {
 		return
 	}
 	s.peers = slices.SortedFunc(slices.Values(peers), peerName)
+	var interfaces []string
+	for _, p := range s.peers {
+		if p.unnumbered() && !p.Disabled {
+			interfaces = append(interfaces, p.Interface)
+		}
+	}
+	s.finder.Set(interfaces)
 	s.follow(s.table.set(changed))
 	s.started = true
 }
