@@ -56,6 +56,10 @@ func (s *Speaker) follow(steps []step) {
 		return
 	}
 	places := s.sessions.locate(s.peers, surroundings{links: links, route: sourceTo, router: s.finder.Router})
+	if s.watcher != nil {
+		s.watcher.Set(watched(s.peers, places))
+	}
+	places = s.admit(places)
 	s.seats = seats(s.peers, places, s.seats)
 	present := map[group][]Peer{}
 	for _, p := range s.peers {
@@ -76,12 +80,11 @@ func (s *Speaker) follow(steps []step) {
 		if swept {
 			s.try(g, e.setPolicies(policies(s.table.treatments(), tellable(present[g], places))))
 		}
-		s.try(g, e.follow(present[g], places, fresh[g] || !s.started))
+	}
+	for g, e := range s.engines {
+		s.try(g, e.follow(present[g], places, s.waited))
 	}
 	s.sessions.forget(s.peers)
-	if s.watcher != nil {
-		s.watcher.Set(watched(s.peers, places))
-	}
 }
 
 // staff ends the engines that no peer needs, starts those that are missing, and returns which are new. The peers of one
@@ -92,8 +95,7 @@ func (s *Speaker) staff(present map[group][]Peer) (fresh map[group]bool) {
 		switch {
 		case e.routerID != routerID:
 			level.Info(s.logger).Log("msg", "BGP sessions are set up anew: the router ID has changed", "router_id", routerID)
-			e.stop(true)
-			delete(s.engines, g)
+			s.replace(g)
 		case len(present[g]) == 0:
 			e.stop(false)
 			delete(s.engines, g)
@@ -121,6 +123,14 @@ func (s *Speaker) try(g group, err error) {
 		return
 	}
 	level.Error(s.logger).Log("msg", "BGP sessions are set up anew: a change was refused", "err", err)
+	s.replace(g)
+}
+
+// replace ends an engine in whose place another is to come. Its peers may wait for that one.
+func (s *Speaker) replace(g group) {
+	for name := range s.engines[g].peers {
+		s.waited[name] = struct{}{}
+	}
 	s.engines[g].stop(true)
 	delete(s.engines, g)
 }

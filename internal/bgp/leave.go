@@ -27,12 +27,13 @@ const (
 )
 
 // Leave ends all sessions, and Apply does nothing any more. drainDelay is how long routers have to turn to other nodes
-// before the routes are withdrawn; it ends early when ctx is done.
+// before the routes are withdrawn; it ends early when ctx is done. Sessions tells meanwhile how far it is.
 func (s *Speaker) Leave(ctx context.Context, d Departure, drainDelay time.Duration) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	nothing := s.left || len(s.engines) == 0
 	s.left = true
-	if len(s.engines) == 0 {
+	s.mu.Unlock()
+	if nothing {
 		return
 	}
 	text := "the speaker is being restarted"
@@ -40,32 +41,42 @@ func (s *Speaker) Leave(ctx context.Context, d Departure, drainDelay time.Durati
 		text = "the node is being drained"
 		s.drain(ctx, drainDelay)
 	}
-	for _, session := range s.Sessions() {
+	s.mu.Lock()
+	for _, session := range s.sessions.list() {
 		if e := s.engineOf(session.Peer); e != nil && session.State == Established && (d == Drain || !session.GracefulRestart) {
 			_ = e.server.DisablePeer(ctx, &api.DisablePeerRequest{Address: session.Address.String(), Communication: text}) // it is there
 		}
 	}
+	s.mu.Unlock()
 	s.await(func(session Session) bool {
 		return session.State != Established || d == Restart && session.GracefulRestart
 	})
-	for g, e := range s.engines {
+	s.mu.Lock()
+	engines := s.engines
+	s.engines = nil
+	s.mu.Unlock()
+	for _, e := range engines {
 		e.stop(d == Restart)
-		delete(s.engines, g)
 	}
 }
 
 // drain makes the routes the last choice, waits, and withdraws them.
 func (s *Speaker) drain(ctx context.Context, delay time.Duration) {
+	s.mu.Lock()
 	prefixes := len(s.table.byPrefix)
+	if prefixes > 0 {
+		level.Info(s.logger).Log("msg", "routes are to be avoided from now on, and withdrawn", "prefixes", prefixes, "after", delay)
+		s.follow(s.table.drain())
+	}
+	s.mu.Unlock()
 	if prefixes == 0 {
 		return
 	}
-	level.Info(s.logger).Log("msg", "routes are to be avoided from now on, and withdrawn", "prefixes", prefixes, "after", delay)
-	s.follow(s.table.drain())
 	select {
 	case <-ctx.Done():
 	case <-time.After(delay):
 	}
+	s.mu.Lock()
 	steps := s.table.all()
 	for i := range steps {
 		steps[i].id = 0
@@ -75,6 +86,7 @@ func (s *Speaker) drain(ctx context.Context, delay time.Duration) {
 			level.Warn(s.logger).Log("msg", "routes cannot be withdrawn; the end of the sessions will do it", "err", err)
 		}
 	}
+	s.mu.Unlock()
 	time.Sleep(goodbye / 4) // GoBGP does not tell when what it was given has been sent
 }
 
@@ -82,7 +94,7 @@ func (s *Speaker) drain(ctx context.Context, delay time.Duration) {
 func (s *Speaker) await(so func(Session) bool) {
 	for deadline := time.Now().Add(goodbye); time.Now().Before(deadline); time.Sleep(poll) {
 		all := true
-		for _, session := range s.Sessions() {
+		for _, session := range s.sessions.list() {
 			all = all && so(session)
 		}
 		if all {

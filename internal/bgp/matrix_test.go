@@ -237,7 +237,7 @@ func TestSessions(t *testing.T) {
 						return // looked at in the end
 					}
 					if c.fails != "" {
-						eventually(t, "Herald says "+c.fails, func() bool { return strings.Contains(sessionOf(s, r.name(i)).Error, c.fails) })
+						eventually(t, "Herald says "+c.fails, func() bool { return strings.Contains(sessionOf(s, r.name(i)).LastError, c.fails) })
 						return
 					}
 					at := near[r]
@@ -275,7 +275,7 @@ func TestSessions(t *testing.T) {
 	for _, r := range racks {
 		eventually(t, r.link+": the hold timer expires", func() bool {
 			got := sessionOf(s, r.name(hold))
-			return got.State != Established && strings.Contains(got.Error, "hold timer expired")
+			return got.State != Established && strings.Contains(got.LastError, "hold timer expired")
 		})
 	}
 	cut(false)

@@ -67,7 +67,7 @@ protocol bgp six { local 2001:db8:1::1 as 64513; neighbor 2001:db8:1::11 as 6451
 	established("one", "two")
 	has(t, one.route, "203.0.113.1/32")
 	has(t, two.route, "203.0.113.1/32")
-	if got := sessionOf(s, "three"); got.State != Waiting || !strings.Contains(got.Error, "stop the program of the node that has it") {
+	if got := sessionOf(s, "three"); got.State != Waiting || !strings.Contains(got.LastError, "stop the program of the node that has it") {
 		t.Errorf("a peer that cannot be listened for: %+v", got)
 	}
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,44 +84,67 @@ func (b *bird) route(prefix string) string {
 	return out
 }
 
-// frr is FRR's bgpd on a host, which gives its kernel no route.
+// frr is FRR on a host: bgpd, and what else it needs.
 type frr struct {
 	t    *testing.T
-	vty  string
+	dir  string
 	stop func()
 }
 
-func newFRR(h *host, conf string) *frr { return startFRR(h, conf, false) }
+// newFRR starts bgpd, which gives its kernel no route. For a configuration with BFD in it zebra and bfdd run too, without
+// which bgpd has none.
+func newFRR(h *host, conf string) *frr { return startFRR(h, conf, strings.Contains(conf, "\nbfd\n")) }
 
 // newFRRWithKernel starts FRR with zebra, which sends Router Advertisements, and puts routes into its kernel.
 func newFRRWithKernel(h *host, conf string) *frr { return startFRR(h, conf, true) }
 
-func startFRR(h *host, conf string, zebra bool) *frr {
+func startFRR(h *host, conf string, kernel bool) *frr {
 	h.t.Helper()
 	program, err := cache(h.t).FRR(h.t.Context())
 	check(h.t, err)
-	dir := h.t.TempDir()
-	f := &frr{t: h.t, vty: filepath.Join(dir, "bgpd.vty")}
-	check(h.t, os.WriteFile(filepath.Join(dir, "bgpd.conf"), []byte("hostname frr\nlog stdout\n"+conf), 0o644))
-	check(h.t, os.WriteFile(filepath.Join(dir, "group"), []byte("root:x:0:\nfrrvty:x:999:root\nfrr:x:998:\n"), 0o644))
-	check(h.t, os.WriteFile(filepath.Join(dir, "passwd"), []byte("root:x:0:0:root:/root:/bin/sh\nfrr:x:998:998::/:/bin/false\n"), 0o644))
-	script, kernel := "", "-Z"
-	if zebra {
-		script = `mkdir /run/frr && "$2/zebra" -u root -g root -f /dev/null -i "$1/zebra.pid" -z "$1/zebra.sock" --vty_socket "$1" -P 0 --log stdout &
-until [ -S "$1/zebra.sock" ]; do sleep 0.02; done; `
-		kernel = `-z "$1/zebra.sock"`
+	f := &frr{t: h.t, dir: h.t.TempDir()}
+	bgp, bfd, hasBFD := strings.Cut(conf, "\nbfd\n")
+	for name, content := range map[string]string{
+		"bgpd.conf": "hostname frr\nlog stdout\n" + bgp + "\n",
+		"bfdd.conf": "bfd\n" + bfd,
+		"group":     "root:x:0:\nfrrvty:x:999:root\nfrr:x:998:\n",
+		"passwd":    "root:x:0:0:root:/root:/bin/sh\nfrr:x:998:998::/:/bin/false\n",
+	} {
+		check(h.t, os.WriteFile(filepath.Join(f.dir, name), []byte(content), 0o644))
 	}
-	script = `mount --make-rprivate / && mount --bind "$1/group" /etc/group && mount --bind "$1/passwd" /etc/passwd && mount -t tmpfs tmpfs /run; ` + script +
-		`exec "$2/bgpd" ` + kernel + ` -u root -g root -f "$1/bgpd.conf" -i "$1/pid" --vty_socket "$1" -P 0 --log stdout`
-	f.stop = h.run([]string{"LD_LIBRARY_PATH=" + program.LibraryPath}, "unshare", "--mount", "sh", "-c", script, "sh", dir, program.Daemons)
+	script := `mount --make-rprivate / && mount --bind group /etc/group && mount --bind passwd /etc/passwd && ` +
+		`exec "$0" -u root -g root -P 0 -i "$PWD/$1.pid" --vty_socket "$PWD" --log stdout "${@:2}"`
+	var stops []func()
+	daemon := func(name string, args ...string) {
+		args = append([]string{"--mount", "bash", "-c", "cd " + f.dir + " && " + script, filepath.Join(program.Daemons, name), name}, args...)
+		stops = append(stops, h.run([]string{"LD_LIBRARY_PATH=" + program.LibraryPath}, "unshare", args...))
+	}
+	f.stop = func() {
+		for _, stop := range slices.Backward(stops) {
+			stop()
+		}
+	}
+	zebra := []string{"-Z"}
+	if kernel {
+		socket := filepath.Join(f.dir, "zserv")
+		zebra = []string{"-z", socket}
+		daemon("zebra", zebra...)
+		eventually(h.t, "zebra listens", func() bool { _, err := os.Stat(socket); return err == nil })
+	}
+	if hasBFD {
+		daemon("bfdd", append(zebra, "--bfdctl", filepath.Join(f.dir, "bfdd.sock"), "-f", filepath.Join(f.dir, "bfdd.conf"))...)
+	}
+	daemon("bgpd", append(zebra, "-f", filepath.Join(f.dir, "bgpd.conf"))...)
 	eventually(h.t, "FRR answers", func() bool { return f.ask("show version") != "" })
 	return f
 }
 
-// ask returns the answer to the last of some commands on FRR's vty socket: commands end with a zero byte, answers with three and a
-// status.
-func (f *frr) ask(commands ...string) string {
-	c, err := net.Dial("unix", f.vty)
+// ask returns bgpd's answer to the last of some commands.
+func (f *frr) ask(commands ...string) string { return f.askOf("bgpd", commands...) }
+
+// askOf asks a daemon on its vty socket: commands end with a zero byte, answers with three and a status.
+func (f *frr) askOf(daemon string, commands ...string) string {
+	c, err := net.Dial("unix", filepath.Join(f.dir, daemon+".vty"))
 	if err != nil {
 		return ""
 	}

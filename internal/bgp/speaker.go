@@ -41,14 +41,17 @@ type Speaker struct {
 	engines map[group]*engine
 	seats   map[string]group // by the peer's name
 	left    bool
-	started bool // the first peers have been added: those that come later were not left by a process before this one
+	started bool // Apply was called
 	peers   []Peer
-	table   *table
+	// waited are the peers that may still wait for who was here before: for the process before this one, or the engine
+	// before this one. Those that are configured later do not.
+	waited map[string]struct{}
+	table  *table
 }
 
 // New makes a Speaker. It says nothing before Apply. routerID is the BGP identifier of the node, an IPv4 address.
 func New(routerID netip.Addr, logger log.Logger, reg prometheus.Registerer) *Speaker {
-	s := &Speaker{routerID: routerID, logger: logger, engines: map[group]*engine{}, table: newTable(), sessions: newSessions(logger)}
+	s := &Speaker{routerID: routerID, logger: logger, engines: map[group]*engine{}, waited: map[string]struct{}{}, table: newTable(), sessions: newSessions(logger)}
 	s.sessions.metrics = newMetrics(reg, s)
 	s.found = make(chan struct{}, 1)
 	s.finder = unnumbered.New(logger, func() {
@@ -108,8 +111,13 @@ func (s *Speaker) Apply(peers []Peer, changed map[netip.Prefix][]Route) {
 		}
 	}
 	s.finder.Set(interfaces)
+	if !s.started {
+		s.started = true
+		for _, p := range s.peers {
+			s.waited[p.Name] = struct{}{}
+		}
+	}
 	s.follow(s.table.set(changed))
-	s.started = true
 }
 
 // chooseRouterID returns the one that a peer asks for, else the node's own.
@@ -217,8 +225,8 @@ func (e *engine) announce(treatments []*treatment, steps []step, peers []Peer, p
 	return e.tell(steps)
 }
 
-// follow makes the sessions those of the peers.
-func (e *engine) follow(peers []Peer, places map[string]place, restarting bool) error {
+// follow makes the sessions those of the peers. Those that are added are struck off waited.
+func (e *engine) follow(peers []Peer, places map[string]place, waited map[string]struct{}) error {
 	wanted := map[string]*api.Peer{}
 	for _, p := range peers {
 		wanted[p.Name] = neighbor(p, places[p.Name], false)
@@ -232,9 +240,11 @@ func (e *engine) follow(peers []Peer, places map[string]place, restarting bool) 
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		_, restarting := waited[name]
 		if err := e.add(name, wanted[name], restarting); err != nil {
 			return err
 		}
+		delete(waited, name)
 	}
 	return nil
 }

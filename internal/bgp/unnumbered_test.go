@@ -158,7 +158,7 @@ func TestRoutersOfOneLinkLocalAddressAreToldTheirOwn(t *testing.T) {
 	s.Apply(peers, prefixes(map[string][]Route{
 		"203.0.113.1/32": {{Peers: []string{"first"}}},
 		"203.0.113.2/32": {{Peers: []string{"second"}}},
-		"203.0.113.3/32": {{Peers: []string{"first"}, Communities: []uint32{1<<16 | 1}}, {Peers: []string{"second"}, Communities: []uint32{1<<16 | 2}}},
+		"203.0.113.3/32": {{Peers: []string{"first"}, Communities: config.Communities{Standard: []uint32{1<<16 | 1}}}, {Peers: []string{"second"}, Communities: config.Communities{Standard: []uint32{1<<16 | 2}}}},
 	}))
 	has(t, b.route, "203.0.113.3/32", "(1,1)")
 	has(t, c.route, "203.0.113.3/32", "(1,2)")
