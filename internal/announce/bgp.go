@@ -48,6 +48,15 @@ func (r *routes) touch(addrs ...netip.Addr) {
 	}
 }
 
+// looked returns the addresses of which routers may be told something else when the changes are next asked for.
+func (r *routes) looked() []netip.Addr {
+	out := slices.Collect(maps.Keys(r.addrs))
+	if r.all {
+		out = slices.AppendSeq(out, maps.Keys(r.reasons))
+	}
+	return out
+}
+
 // usePeers sets the node's peers.
 func (r *routes) usePeers(names []string) {
 	if !slices.Equal(r.peers, names) {

@@ -223,6 +223,7 @@ spec: {}
 	l := New(Config{
 		Node: "n1", Cluster: cluster, Ring: ring, Layer2: &fakeDriver{announced: map[netip.Addr]layer2.Scope{}, changed: make(chan struct{}, 1)},
 		Gossip: netip.MustParseAddrPort("192.0.2.11:7947"), Logger: log.NewNopLogger(), Registerer: prometheus.NewRegistry(),
+		PerService: true,
 	})
 	l.SpeakBGP(routers, time.Second)
 	l.planner.setService(key("shop"), served)

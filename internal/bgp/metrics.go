@@ -13,6 +13,7 @@ type metrics struct {
 	speaker   *Speaker
 	up        *prometheus.Desc
 	state     *prometheus.Desc
+	since     *prometheus.Desc
 	sent      *prometheus.Desc
 	announced *prometheus.Desc
 	received  *prometheus.Desc
@@ -31,6 +32,7 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 		speaker:   s,
 		up:        perPeer("herald_bgp_session_up", "1 when the BGP session with a peer is established, else 0."),
 		state:     perPeer("herald_bgp_session_state", "1 for the state that the BGP session with a peer is in.", "state"),
+		since:     perPeer("herald_bgp_session_established_timestamp_seconds", "Unix time at which the BGP session with a peer was established; no series while it is not."),
 		sent:      perPeer("herald_bgp_updates_sent_total", "UPDATE messages sent to a peer."),
 		announced: perPeer("herald_bgp_announced_prefixes", "Prefixes that a peer has been told."),
 		received:  perPeer("herald_bgp_received_prefixes", "Prefixes that a peer sent, all of which are refused."),
@@ -45,33 +47,34 @@ func (m *metrics) vanish(peer string) { m.established.DeleteLabelValues(peer) }
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.up, m.state, m.sent, m.announced, m.received, m.prefixes} {
+	for _, d := range []*prometheus.Desc{m.up, m.state, m.since, m.sent, m.announced, m.received, m.prefixes} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
 	for _, s := range m.speaker.Sessions() {
 		up := 0.0
 		if s.State == Established {
 			up = 1
+			gauge(ch, m.since, float64(s.Since.UnixNano())/1e9, s.Peer)
 		}
-		gauge(m.up, up, s.Peer)
-		gauge(m.state, 1, s.Peer, string(s.State))
-		gauge(m.announced, float64(s.Sent), s.Peer)
-		gauge(m.received, float64(s.Received), s.Peer)
+		gauge(ch, m.up, up, s.Peer)
+		gauge(ch, m.state, 1, s.Peer, string(s.State))
+		gauge(ch, m.announced, float64(s.Sent), s.Peer)
+		gauge(ch, m.received, float64(s.Received), s.Peer)
 	}
 	m.speaker.mu.Lock()
 	defer m.speaker.mu.Unlock()
-	gauge(m.prefixes, float64(len(m.speaker.table.byPrefix)))
-	e := m.speaker.engine
-	if e == nil {
-		return
+	gauge(ch, m.prefixes, float64(len(m.speaker.table.byPrefix)))
+	for _, e := range m.speaker.engines {
+		m.collect(ch, e)
 	}
+}
+
+// collect reads what only GoBGP knows.
+func (m *metrics) collect(ch chan<- prometheus.Metric, e *engine) {
 	names := map[string]string{}
 	for name, p := range e.peers {
 		names[p.Conf.NeighborAddress] = name
@@ -85,4 +88,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(m.sent, prometheus.CounterValue, float64(sent.Update), name)
 		}
 	}) // fails only once GoBGP has stopped
+}
+
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -72,20 +71,32 @@ func (t *sessions) get(p Peer) *session {
 }
 
 // locate returns the places of those peers that have one.
-func (t *sessions) locate(peers []Peer, links []link, route func(netip.Addr) (netip.Addr, error)) map[string]place {
+func (t *sessions) locate(peers []Peer, around surroundings) map[string]place {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := map[string]place{}
 	for _, p := range peers {
 		s := t.get(p)
-		at, err := locate(p, links, route)
-		if err != nil {
+		at, err := locate(p, around)
+		switch {
+		case err == nil:
+			out[p.Name] = at
+		case p.Disabled:
+			t.enter(s, Disabled, "")
+		default:
 			t.enter(s, Waiting, err.Error())
-			continue
 		}
-		out[p.Name] = at
 	}
 	return out
+}
+
+// wait notes why nothing is attempted with peers.
+func (t *sessions) wait(peers []Peer, why string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range peers {
+		t.enter(t.get(p), Waiting, why)
+	}
 }
 
 // know notes where a peer is.
@@ -238,20 +249,19 @@ const limitPause = time.Minute
 
 // forgive lets peers that sent too many routes try again once their pause is over.
 func (s *Speaker) forgive() {
-	if s.engine == nil {
-		return
-	}
-	var again []string
+	again := map[string]string{} // addresses by name
 	s.sessions.mu.Lock()
 	for _, one := range s.sessions.byName {
 		if !one.limited.IsZero() && s.sessions.now().Sub(one.limited) >= limitPause {
 			one.limited = time.Time{}
-			again = append(again, one.Address.String())
+			again[one.Peer] = one.Address.String()
 		}
 	}
 	s.sessions.mu.Unlock()
-	for _, address := range again {
-		_ = s.engine.server.EnablePeer(context.Background(), &api.EnablePeerRequest{Address: address}) // it may have gone
+	for peer, address := range again {
+		if e := s.engineOf(peer); e != nil {
+			_ = e.server.EnablePeer(context.Background(), &api.EnablePeerRequest{Address: address}) // it may have gone
+		}
 	}
 }
 
@@ -299,11 +309,12 @@ func (s *Speaker) Down(peer, why string) error {
 		address = known.Address.String()
 	}
 	s.sessions.mu.Unlock()
-	if !ok || s.engine == nil {
+	e := s.engineOf(peer)
+	if !ok || e == nil {
 		return fmt.Errorf("end the BGP session with %s: %w", peer, errGone)
 	}
 	if !up {
 		return nil
 	}
-	return s.engine.server.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: address, Communication: why})
+	return e.server.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: address, Communication: why})
 }

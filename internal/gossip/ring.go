@@ -246,6 +246,7 @@ func (r *Ring) Recheck() {
 	r.trusted, r.rechecked = r.rounds+1, time.Now()
 	r.notReady = errors.New("gossip: looking for absent peers, because this node's network was away")
 	r.metrics.joined.Set(0)
+	level.Info(r.logger).Log("msg", "this node's network was away; nothing is claimed before absent peers were looked for")
 	notify(r.wantChanged)
 }
 
@@ -353,6 +354,9 @@ func (r *Ring) spreadHealth(ctx context.Context, ml *memberlist.Memberlist) {
 func (r *Ring) setReady(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err == nil && r.notReady != nil {
+		level.Info(r.logger).Log("msg", "takes part in the ring", "members", len(r.members))
+	}
 	r.notReady = err
 	if err == nil {
 		r.wasReady = true
