@@ -66,6 +66,7 @@ router bgp 64513
 `
 
 func TestUnnumberedFRR(t *testing.T) {
+	t.Parallel() // its links are its own
 	h := newLink(t, "un0", "fe80::1/64")
 	f := newFRRWithKernel(h, unnumberedFRR)
 	peers := peersOf(t, "tor {interface: un0, myASN: 64512, dynamicASN: external}")
@@ -96,6 +97,10 @@ func TestUnnumberedFRR(t *testing.T) {
 		check(t, err)
 		check(t, h.nl.LinkSetDown(there)) // which takes its addresses
 		check(t, h.nl.AddrAdd(there, address(t, "fe80::2/64")))
+		eventually(t, "the node's kernel says so", func() bool { // at most once a second
+			here, err := netlink.LinkByName("un0")
+			return err == nil && here.Attrs().OperState != netlink.OperUp
+		})
 		check(t, h.nl.LinkSetUp(there))
 		onlyLinkLocal(t, h.nl, "un0", "fe80::2/64")
 		g := newFRRWithKernel(h, unnumberedFRR)
@@ -127,6 +132,7 @@ func (h *host) sendsTo(prefix string) string {
 }
 
 func TestUnnumberedBIRD(t *testing.T) {
+	t.Parallel() // its links are its own
 	b := newBIRD(newLink(t, "un1", "fe80::1/64"), unnumberedBIRD("un1"))
 	s := newSpeaker(t)
 	run(t, s)
@@ -147,6 +153,7 @@ protocol bgp nodes {
 }
 
 func TestRoutersOfOneLinkLocalAddressAreToldTheirOwn(t *testing.T) {
+	t.Parallel() // its links are its own
 	b := newBIRD(newLink(t, "un2", "fe80::1/64"), unnumberedBIRD("un2"))
 	c := newBIRD(newLink(t, "un3", "fe80::1/64"), unnumberedBIRD("un3"))
 	s := newSpeaker(t)

@@ -139,7 +139,8 @@ func (f *Finder) Run(ctx context.Context) {
 	}
 }
 
-// subscribe asks for the changes of interfaces; nil when that fails. A link that is down for less than a second is seen so.
+// subscribe asks for the changes of interfaces; nil when that fails. The kernel tells of each link once a second at most, so
+// that nobody hears of a shorter interruption.
 func subscribe(done chan struct{}) chan netlink.LinkUpdate {
 	events := make(chan netlink.LinkUpdate)
 	if netlink.LinkSubscribe(events, done) != nil {
