@@ -50,10 +50,11 @@ images-host:
 	@$(MAKE) --no-print-directory images ARCHS=$(HOSTARCH)
 
 .PHONY: generate
-generate: ## what is generated: deep copies, CRDs, manifests/, the tables of docs/configuration.md
+generate: ## what is generated: deep copies, CRDs, manifests/, the tables of docs/
 	$(GO) tool controller-gen object paths=./api/...
 	$(GO) tool controller-gen crd paths=./api/... output:crd:dir=config/crd
 	$(GO) run ./config/crd/fields -w docs/configuration.md
+	$(GO) test ./internal/migrate -run '^TestTheDocumentation' -update
 	@$(MAKE) --no-print-directory manifests
 
 .PHONY: manifests

@@ -32,6 +32,12 @@ var wellKnown = map[string]uint32{
 	"no-peer":             0xffffff04,
 }
 
+// WellKnownCommunity returns the value of a community that has its name without any Community, as 65535:65281.
+func WellKnownCommunity(name string) (value string, ok bool) {
+	n, ok := wellKnown[name]
+	return fmt.Sprintf("%d:%d", n>>16, n&0xffff), ok
+}
+
 var communityName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{0,63}$`)
 
 // parse adds one value: 64512:100, or large:64512:1:2.
