@@ -92,6 +92,6 @@ router bgp 64513
 		"port":     "connection refused",
 		"source":   "has no interface nothere",
 	} {
-		eventually(t, peer+" says "+why, func() bool { return strings.Contains(sessionOf(s, peer).Error, why) })
+		eventually(t, peer+" says "+why, func() bool { return strings.Contains(sessionOf(s, peer).LastError, why) })
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/internal/config"
 )
 
@@ -45,7 +46,16 @@ func (r Route) leaving() Route {
 type treatment struct {
 	id       uint32
 	routes   []Route
-	prefixes int // that have it
+	prefixes map[v1beta1.IPFamily]int // how many have it
+}
+
+// count adds n prefixes of the family of one.
+func (tr *treatment) count(one netip.Prefix, n int) {
+	family := v1beta1.IPv6
+	if one.Addr().Is4() {
+		family = v1beta1.IPv4
+	}
+	tr.prefixes[family] += n
 }
 
 // key identifies a treatment: the same routes give the same key, and others another.
@@ -114,7 +124,7 @@ func (t *table) set(changed map[netip.Prefix][]Route) []step {
 		old, had := t.byPrefix[prefix]
 		if len(routes) == 0 {
 			if had {
-				t.byKey[old].prefixes--
+				t.byKey[old].count(prefix, -1)
 				delete(t.byPrefix, prefix)
 				steps = append(steps, step{prefix: prefix})
 			}
@@ -128,10 +138,10 @@ func (t *table) set(changed map[netip.Prefix][]Route) []step {
 			continue
 		}
 		if had {
-			t.byKey[old].prefixes--
+			t.byKey[old].count(prefix, -1)
 		}
 		tr := t.treatment(k, routes)
-		tr.prefixes++
+		tr.count(prefix, 1)
 		t.byPrefix[prefix] = k
 		steps = append(steps, step{prefix, tr.id})
 	}
@@ -163,7 +173,7 @@ func (t *table) treatment(k string, routes []Route) *treatment {
 	if tr := t.byKey[k]; tr != nil {
 		return tr
 	}
-	tr := &treatment{routes: routes}
+	tr := &treatment{routes: routes, prefixes: map[v1beta1.IPFamily]int{}}
 	if n := len(t.free); n > 0 {
 		tr.id, t.free = t.free[n-1], t.free[:n-1]
 	} else {
@@ -177,7 +187,7 @@ func (t *table) treatment(k string, routes []Route) *treatment {
 func (t *table) sweep() bool {
 	any := false
 	for k, tr := range t.byKey {
-		if tr.prefixes == 0 {
+		if tr.prefixes[v1beta1.IPv4]+tr.prefixes[v1beta1.IPv6] == 0 {
 			any = true
 			t.free = append(t.free, tr.id)
 			delete(t.byKey, k)

@@ -12,6 +12,7 @@ import (
 // Watcher watches the paths to peers; *bfd.Monitor is one.
 type Watcher interface {
 	Set(sessions []bfd.Session)
+	State(peer netip.Addr) (bfd.Status, bool)
 }
 
 // Watch lets w watch the paths to the peers that have a BFD profile. It must be called before Apply, and PathChanged be
@@ -62,7 +63,7 @@ func (s *Speaker) PathChanged(c bfd.Change) {
 
 // at returns the name of the peer at an address, empty when there is none.
 func (s *Speaker) at(address netip.Addr) string {
-	for _, one := range s.Sessions() {
+	for _, one := range s.sessions.list() {
 		if one.Address == address {
 			return one.Peer
 		}

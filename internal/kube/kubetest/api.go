@@ -213,6 +213,7 @@ func selects(r *http.Request, req request) (func(object) bool, error) {
 		return selector.Matches(fields.Set{
 			"spec.type":     field(obj, "spec", "type"),
 			"metadata.name": field(obj, "metadata", "name"),
+			"nodeName":      field(obj, "nodeName"),
 		})
 	}, nil
 }

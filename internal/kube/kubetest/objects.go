@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,6 +33,10 @@ var kinds = map[string]struct{ kind, version string }{
 	"bgppeers":          {"BGPPeer", "heraldlb.io/v1beta1"},
 	"bfdprofiles":       {"BFDProfile", "heraldlb.io/v1beta1"},
 	"communities":       {"Community", "heraldlb.io/v1beta1"},
+
+	"nodes":              {"Node", "v1"},
+	"speakers":           {"Speaker", "heraldlb.io/v1beta1"},
+	"announcementslices": {"AnnouncementSlice", "heraldlb.io/v1beta1"},
 }
 
 // write does what a request other than GET asks for and returns the answer.
@@ -43,6 +49,7 @@ func (a *API) write(r *http.Request, req request, body []byte) (int, any) {
 		if err != nil {
 			return http.StatusBadRequest, status(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 		}
+		delete(obj, "status") // as of every kind with a subresource for it
 		return a.create(req, obj)
 	case http.MethodPut:
 		obj, err := decode(body)
@@ -53,6 +60,11 @@ func (a *API) write(r *http.Request, req request, body []byte) (int, any) {
 	case http.MethodPatch:
 		kind := types.PatchType(r.Header.Get("Content-Type"))
 		return a.update(req, func(old object) (object, error) { return patched(kind, req.resource, old, body) })
+	case http.MethodDelete:
+		if a.objects[req.resource][req.key()] == nil {
+			return http.StatusNotFound, status(http.StatusNotFound, metav1.StatusReasonNotFound, req.key()+" not found")
+		}
+		return http.StatusOK, a.remove(req)
 	default:
 		return http.StatusMethodNotAllowed, status(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, r.Method)
 	}
@@ -299,6 +311,24 @@ func (a *API) Conditions(resource, name string) []metav1.Condition {
 		fill(a, stored, &obj)
 	}
 	return obj.Status.Conditions
+}
+
+// Speaker returns a Speaker as it is now, nil when there is none.
+func (a *API) Speaker(name string) *v1beta1.Speaker {
+	return get(a, request{resource: "speakers", name: name}, &v1beta1.Speaker{})
+}
+
+// AnnouncementSlices returns all slices, by name.
+func (a *API) AnnouncementSlices() []*v1beta1.AnnouncementSlice {
+	out := all(a, "announcementslices", func() *v1beta1.AnnouncementSlice { return &v1beta1.AnnouncementSlice{} })
+	slices.SortFunc(out, func(x, y *v1beta1.AnnouncementSlice) int { return strings.Compare(x.Name, y.Name) })
+	return out
+}
+
+// EditAnnouncementSlice changes a slice as somebody else than its speaker might.
+func (a *API) EditAnnouncementSlice(name string, edit func(*v1beta1.AnnouncementSlice)) {
+	a.t.Helper()
+	a.edit(request{resource: "announcementslices", name: name}, &v1beta1.AnnouncementSlice{}, func(obj metav1.Object) { edit(obj.(*v1beta1.AnnouncementSlice)) })
 }
 
 // Secret returns a Secret as it is now, nil when there is none.
