@@ -24,10 +24,10 @@ func FuzzConvert(f *testing.F) {
 		for _, p := range Products() {
 			r := p.Convert([]Input{{Name: "fuzz", Text: text}})
 			again := p.Convert([]Input{{Name: "fuzz", Text: text}})
-			if r.Documents() != again.Documents() || told(r) != told(again) {
+			if Documents(r.Objects) != Documents(again.Objects) || told(r) != told(again) {
 				t.Errorf("%s: the same input gave two results", p.Name)
 			}
-			resources, problems := config.Parse("out", map[string]string{"out": r.Documents()})
+			resources, problems := config.Parse("out", map[string]string{"out": Documents(r.Objects)})
 			_, more := config.New(resources)
 			for _, problem := range append(problems, more...) {
 				if problem.Condition == config.ConditionAccepted {

@@ -107,7 +107,7 @@ func TestFiftyServicesOfMetalLBKeepTheirAddresses(t *testing.T) {
 // moved has the Services ask Herald for what they hold, with these annotations, and says what they do not get.
 func moved(t *testing.T, r Result, cluster []*corev1.Service, annotations []Annotations) (problems []string) {
 	t.Helper()
-	resources, _ := config.Parse("out", map[string]string{"out": r.Documents()})
+	resources, _ := config.Parse("out", map[string]string{"out": Documents(r.Objects)})
 	inForce, _ := config.New(resources)
 	allocator := ipam.New()
 	allocator.SetPools(inForce.Pools)

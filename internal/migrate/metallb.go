@@ -23,6 +23,7 @@ var metalLB = Product{
 		{GroupVersionResource: metalLBResource("v1beta1", "l2advertisements")},
 		{GroupVersionResource: metalLBResource("v1beta1", "bgpadvertisements")},
 		{GroupVersionResource: metalLBResource("v1beta2", "bgppeers")},
+		{GroupVersionResource: metalLBResource("v1beta1", "bgppeers")},
 		{GroupVersionResource: metalLBResource("v1beta1", "bfdprofiles")},
 		{GroupVersionResource: metalLBResource("v1beta1", "communities")},
 		{GroupVersionResource: configMaps, Namespace: "metallb-system", Name: "config"},

@@ -15,8 +15,6 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"heraldlb.io/herald/internal/config"
 )
 
 // Product is a load balancer whose configuration can be converted.
@@ -30,7 +28,8 @@ type Product struct {
 	notes     []rule                     // annotations of Services
 }
 
-// Resource is what to read of a cluster, all objects of it where Name is empty.
+// Resource is what to read of a cluster, all objects of it where Name is empty. Of several versions of one resource the
+// first that the cluster has is enough.
 type Resource struct {
 	schema.GroupVersionResource
 	Namespace, Name string
@@ -143,8 +142,8 @@ type draft struct {
 	labels     any
 	spec       map[string]any
 	from       *source
-	lines      map[string]int   // where its fields come from
-	parsed     config.Resources // what it is, once written
+	lines      map[string]int // where its fields come from
+	text       string         // the object, once written
 }
 
 // draft begins an object that comes from s.

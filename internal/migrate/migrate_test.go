@@ -44,17 +44,14 @@ func told(r Result) string {
 	for _, f := range r.Findings {
 		fmt.Fprintf(&b, "%s: %s: %s: %s\n", f.Place(), f.Level, f.About(), f.Message)
 	}
-	for _, s := range r.Services {
-		fmt.Fprintf(&b, "Service %s/%s: %v\n", s.Namespace, s.Name, s.Set)
-	}
-	return b.String()
+	return b.String() + r.Script()
 }
 
 func TestWhatBecomesOfTheCases(t *testing.T) {
 	for dir, p := range inputs(t) {
 		t.Run(strings.TrimPrefix(dir, "testdata/"), func(t *testing.T) {
 			r := convert(t, p, dir)
-			for name, got := range map[string]string{"herald.yaml": r.Documents(), "told.txt": told(r)} {
+			for name, got := range map[string]string{"herald.yaml": Documents(r.Objects), "told.txt": told(r)} {
 				file := filepath.Join(dir, name)
 				if *update {
 					if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
@@ -75,7 +72,7 @@ func TestWhatBecomesOfTheCases(t *testing.T) {
 
 func TestHeraldAcceptsAllThatIsMade(t *testing.T) {
 	for dir, p := range inputs(t) {
-		resources, problems := config.Parse(dir, map[string]string{"out": convert(t, p, dir).Documents()})
+		resources, problems := config.Parse(dir, map[string]string{"out": Documents(convert(t, p, dir).Objects)})
 		_, more := config.New(resources)
 		for _, problem := range append(problems, more...) {
 			if problem.Condition == config.ConditionAccepted {
@@ -88,7 +85,7 @@ func TestHeraldAcceptsAllThatIsMade(t *testing.T) {
 func TestNoPasswordIsRepeated(t *testing.T) {
 	for dir, p := range inputs(t) {
 		r := convert(t, p, dir)
-		if strings.Contains(r.Documents()+told(r), "not-to-be-repeated") {
+		if strings.Contains(Documents(r.Objects)+told(r), "not-to-be-repeated") {
 			t.Errorf("%s: the password is in what comes out", dir)
 		}
 	}
