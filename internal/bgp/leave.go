@@ -71,7 +71,7 @@ func (s *Speaker) drain(ctx context.Context, e *engine, delay time.Duration) {
 	}
 	s.mu.Lock()
 	places := s.sessions.locate(s.peers, links, sourceTo)
-	err = e.follow(s.table, s.table.drain(), s.peers, places, false)
+	err = e.follow(s.table, s.table.drain(), s.peers, s.admit(places), nil)
 	steps := s.table.all()
 	s.mu.Unlock()
 	if err != nil {

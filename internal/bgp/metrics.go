@@ -13,6 +13,7 @@ type metrics struct {
 	speaker   *Speaker
 	up        *prometheus.Desc
 	state     *prometheus.Desc
+	since     *prometheus.Desc
 	sent      *prometheus.Desc
 	announced *prometheus.Desc
 	received  *prometheus.Desc
@@ -31,6 +32,7 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 		speaker:   s,
 		up:        perPeer("herald_bgp_session_up", "1 when the BGP session with a peer is established, else 0."),
 		state:     perPeer("herald_bgp_session_state", "1 for the state that the BGP session with a peer is in.", "state"),
+		since:     perPeer("herald_bgp_session_established_timestamp_seconds", "Unix time at which the BGP session with a peer was established; no series while it is not."),
 		sent:      perPeer("herald_bgp_updates_sent_total", "UPDATE messages sent to a peer."),
 		announced: perPeer("herald_bgp_announced_prefixes", "Prefixes that a peer has been told."),
 		received:  perPeer("herald_bgp_received_prefixes", "Prefixes that a peer sent, all of which are refused."),
@@ -45,7 +47,7 @@ func (m *metrics) vanish(peer string) { m.established.DeleteLabelValues(peer) }
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.up, m.state, m.sent, m.announced, m.received, m.prefixes} {
+	for _, d := range []*prometheus.Desc{m.up, m.state, m.since, m.sent, m.announced, m.received, m.prefixes} {
 		ch <- d
 	}
 }
@@ -59,6 +61,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		up := 0.0
 		if s.State == Established {
 			up = 1
+			gauge(m.since, float64(s.Since.UnixNano())/1e9, s.Peer)
 		}
 		gauge(m.up, up, s.Peer)
 		gauge(m.state, 1, s.Peer, string(s.State))

@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,8 +26,7 @@ type Route struct {
 	Peers []string
 
 	config.Attributes
-	Communities      []uint32
-	LargeCommunities []config.LargeCommunity
+	Communities config.Communities
 }
 
 // gracefulShutdown asks routers to prefer other ways from now on (RFC 8326).
@@ -36,9 +36,7 @@ const gracefulShutdown = 0xffff0000
 func (r Route) leaving() Route {
 	var lowest uint32
 	r.LocalPref = &lowest
-	if !slices.Contains(r.Communities, gracefulShutdown) {
-		r.Communities = append(slices.Clip(r.Communities), gracefulShutdown)
-	}
+	r.Communities.Add(config.Communities{Standard: []uint32{gracefulShutdown}})
 	return r
 }
 
@@ -84,16 +82,7 @@ func key(routes []Route) string {
 		optional(r.LocalPref)
 		optional(r.MED)
 		number(r.Prepend)
-		number(len(r.Communities))
-		for _, c := range r.Communities {
-			number(int(c))
-		}
-		number(len(r.LargeCommunities))
-		for _, c := range r.LargeCommunities {
-			number(int(c[0]))
-			number(int(c[1]))
-			number(int(c[2]))
-		}
+		b = fmt.Append(b, r.Communities)
 	}
 	return string(b)
 }

@@ -37,6 +37,7 @@ type session struct {
 	Session
 	peer    Peer
 	note    string    // why the session is about to end
+	broken  bool      // BFD found the path broken, and has not been up since
 	limited time.Time // since when the session is closed because the peer sent too much
 }
 
