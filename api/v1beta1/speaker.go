@@ -145,11 +145,11 @@ type BGPSession struct {
 	// +optional
 	Address string `json:"address,omitempty"`
 
-	// state of the session, as in RFC 4271: Idle, Connect, Active, OpenSent, OpenConfirm or Established; or Waiting, when
-	// something is missing before it can be attempted, and Disabled.
+	// state of the session: "Established"; "Idle" while it is attempted again and again, in whatever state of RFC 4271 that
+	// is; "Waiting" when something is missing before it can be attempted; or "Disabled".
 	State string `json:"state"`
 
-	// since is when the session came into this state. Of the states in which it is not established, the first counts.
+	// since is when the session came into this state.
 	Since metav1.Time `json:"since"`
 
 	// reason why the session waits, in one CamelCase word.

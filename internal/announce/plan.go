@@ -69,6 +69,7 @@ type planner struct {
 
 	routes *routes // what BGP tells
 	dirty  map[netip.Addr]struct{}
+	looked map[netip.Addr]struct{} // at, since it was last taken
 }
 
 func newPlanner(self string) *planner {
@@ -89,6 +90,7 @@ func newPlanner(self string) *planner {
 		contested: map[netip.Addr]struct{}{},
 		facts:     map[string]electorate{},
 		dirty:     map[netip.Addr]struct{}{},
+		looked:    map[netip.Addr]struct{}{},
 	}
 }
 
@@ -198,6 +200,7 @@ func (p *planner) plan(now time.Time) plan {
 	p.dirty = map[netip.Addr]struct{}{}
 	for _, addr := range addrs {
 		p.settle(addr, now, &out)
+		p.looked[addr] = struct{}{}
 	}
 	slices.SortFunc(out.changes, func(x, y change) int { return x.new.Addr.Compare(y.new.Addr) })
 	if len(p.vacancies) == 0 {

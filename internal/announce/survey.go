@@ -103,10 +103,9 @@ func (p *planner) addRoutes(outlooks []Outlook, nodes []corev1.Node) {
 		if _, alive := p.members[n.Name]; !alive {
 			continue
 		}
-		p.self = n.Name
 		peers, _ := p.config.PeersOn(config.Node{Name: n.Name, Labels: n.Labels, Annotations: n.Annotations})
 		for i := range outlooks {
-			told := p.announcedAs(outlooks[i].Addr)
+			told := p.announcedAs(outlooks[i].Addr, n.Name)
 			if len(told) == 0 {
 				continue
 			}

@@ -71,7 +71,7 @@ func clarify(doing string, err error) error {
 	var unreachable *url.Error
 	switch {
 	case apierrors.IsForbidden(err):
-		return fmt.Errorf("%s: your user may not: %w; ask for the ClusterRole herald-view, or use another --context", doing, err)
+		return fmt.Errorf("%s: your user may not: %w; ask for a ClusterRole that grants it (herald-view has all that only reads), or use another --context", doing, err)
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("%s: the API server does not know your user: %w; log in again, or use another --context", doing, err)
 	case ofHerald(err):

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,40 +24,31 @@ import (
 )
 
 func (a *app) migrate() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "migrate",
-		Short: "Convert the configuration of another load balancer",
-		Long: `Convert the configuration of another load balancer into Herald's objects, and list what does not carry over. Nothing is
-changed in the cluster.`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usageError{fmt.Errorf("%s cannot be converted", args[0])}
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
+	var files, products []string
 	for _, p := range migrate.Products() {
-		cmd.AddCommand(a.migrateFrom(p))
+		products = append(products, p.Name)
 	}
-	return cmd
-}
-
-func (a *app) migrateFrom(p migrate.Product) *cobra.Command {
-	var files []string
 	var dir string
 	cmd := &cobra.Command{
-		Use:   p.Name + " [-f FILE...]",
-		Short: "Convert the configuration of " + p.Title,
-		Long: fmt.Sprintf(`Convert the configuration of %s, of a cluster or of files, with what Services ask for. Herald's objects go to standard
-output, or into files to be applied one after the other; what there is to know goes to standard error. Exit code 3 says
-that something could not be converted.`, p.Title),
-		Example: fmt.Sprintf("heraldctl migrate %s --dir herald", p.Name),
+		Use:   "migrate " + strings.Join(products, "|") + " [-f FILE...]",
+		Short: "Convert the configuration of another load balancer",
+		Long: `Convert the configuration of another load balancer into Herald's objects, with what Services ask for, and list what does
+not carry over. It is read from the cluster or from files, and nothing is changed in the cluster. Herald's objects go to
+standard output, or into files to be applied one after the other; what there is to know goes to standard error.`,
+		Example:   "heraldctl migrate metallb --dir herald",
+		ValidArgs: products,
 		Args: func(_ *cobra.Command, args []string) error {
-			files = append(files, args...) // -f a b c, as a shell expands -f *.yaml
+			if len(args) == 0 || !slices.Contains(products, args[0]) {
+				return usageError{fmt.Errorf("name what to convert: %s", strings.Join(products, ", "))}
+			}
+			if len(args) > 1 && len(files) == 0 {
+				return usageError{errors.New("name files with -f")}
+			}
+			files = append(files, args[1:]...) // -f a b c, as a shell expands -f *.yaml
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p := migrate.Products()[slices.Index(products, args[0])]
 			inputs, err := a.migrationInputs(cmd.Context(), p, files)
 			if err != nil {
 				return err
@@ -68,7 +60,7 @@ that something could not be converted.`, p.Title),
 			return attention(!r.Complete())
 		},
 	}
-	cmd.Flags().StringSliceVarP(&files, "filename", "f", nil, "`file` or directory to read in place of a cluster, several times if need be; - is standard input")
+	cmd.Flags().StringSliceVarP(&files, "filename", "f", nil, "`file` or directory to read in place of the cluster, several times if need be; - is standard input")
 	cmd.Flags().StringVar(&dir, "dir", "", "`directory` to write pools.yaml, announce.yaml and annotate.sh into")
 	return cmd
 }

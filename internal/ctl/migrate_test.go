@@ -82,17 +82,8 @@ func TestMigrateSaysInItsExitCodeThatSomethingWasRefused(t *testing.T) {
 	}
 }
 
-func TestMigrateFromAnythingElseIsAMistake(t *testing.T) {
-	if code, _, errOut := migrated("", "cloud"); code != ExitUsage || !strings.Contains(errOut, "cloud") {
-		t.Errorf("code %d, errors %q", code, errOut)
-	}
-	if code, _, errOut := migrated("", "metallb", "-f", "/nonexistent/x"); code != ExitFailed || !strings.Contains(errOut, "/nonexistent/x") {
-		t.Errorf("code %d, errors %q", code, errOut)
-	}
-}
-
-// cluster has the kinds of all products, and these objects.
-func cluster(objects ...runtime.Object) *dynamicfake.FakeDynamicClient {
+// foreign has the kinds of all products, and these objects.
+func foreign(objects ...runtime.Object) *dynamicfake.FakeDynamicClient {
 	kinds := map[schema.GroupVersionResource]string{}
 	for _, p := range migrate.Products() {
 		for _, r := range p.Resources {
@@ -126,22 +117,15 @@ func TestMigrateReadsAClusterOnceForEachResource(t *testing.T) {
 	pools := object(t, &corev1.ConfigMap{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: metav1.ObjectMeta{Name: "kubevip", Namespace: "kube-system"}, Data: map[string]string{"range-global": "192.0.2.1-192.0.2.9"}})
 	web := object(t, &corev1.Service{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Service"}, ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "shop"}})
-	inputs, err := inputsOf(t.Context(), cluster(pools, web), product(t, "kube-vip-cloud-provider"))
+	inputs, err := inputsOf(t.Context(), foreign(pools, web), product(t, "kube-vip-cloud-provider"))
 	if err != nil || len(inputs) != 2 {
 		t.Fatalf("%d inputs, %v; want the ConfigMap and the Service", len(inputs), err)
 	}
 	peer := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "metallb.io/v1beta2", "kind": "BGPPeer", "metadata": map[string]any{"name": "tor", "namespace": "metallb-system"}}}
 	older := peer.DeepCopy()
 	older.SetAPIVersion("metallb.io/v1beta1")
-	inputs, err = inputsOf(t.Context(), cluster(peer, older), product(t, "metallb"))
+	inputs, err = inputsOf(t.Context(), foreign(peer, older), product(t, "metallb"))
 	if err != nil || len(inputs) != 1 {
 		t.Errorf("%d inputs, %v; want the peer in its newer version alone", len(inputs), err)
-	}
-}
-
-func TestMigrateSaysThatAClusterHasNothingToConvert(t *testing.T) {
-	_, err := inputsOf(t.Context(), cluster(), product(t, "kube-vip-cloud-provider"))
-	if err == nil || !strings.Contains(err.Error(), "no configuration of kube-vip-cloud-provider") {
-		t.Errorf("error %v", err)
 	}
 }

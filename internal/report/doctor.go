@@ -159,6 +159,7 @@ func skew(s *Snapshot) []Finding {
 	if len(versions) > 1 {
 		var texts []string
 		for _, v := range slices.Sorted(maps.Keys(versions)) {
+			slices.Sort(versions[v])
 			texts = append(texts, v+" on "+list(versions[v]))
 		}
 		out = append(out, warning("DaemonSet/"+s.Namespace+"/herald-speaker", "VersionSkew", "speakers are of several versions: "+strings.Join(texts, "; "), "end the rollout: kubectl -n "+s.Namespace+" rollout status ds/herald-speaker"))

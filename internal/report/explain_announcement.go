@@ -104,7 +104,7 @@ func (e *explainer) nodes(o announce.Outlook) {
 // routers tells which nodes tell routers of the address, over which sessions.
 func (e *explainer) routers(o announce.Outlook) {
 	step := Step{Title: "Routers", Address: o.Addr.String(), Verdict: VerdictOK}
-	up := 0
+	up, down := 0, 0
 	for _, r := range o.Routes {
 		if len(r.Peers) == 0 {
 			step.Evidence = append(step.Evidence, r.Node+": has no BGPPeer to tell")
@@ -116,7 +116,7 @@ func (e *explainer) routers(o announce.Outlook) {
 			line := fmt.Sprintf("%s: session with %s (%s) is %s since %s", r.Node, p.Peer, p.Address, p.State, Age(e.Now, p.Since.Time))
 			if p.State == established {
 				up++
-			} else if p.LastError != "" {
+			} else if down++; p.LastError != "" {
 				line += ": " + p.LastError
 			}
 			step.Evidence = append(step.Evidence, line)
@@ -129,6 +129,8 @@ func (e *explainer) routers(o announce.Outlook) {
 		step.Verdict, advice = VerdictFailed, "see nodeSelectors of the BGPAdvertisement, the nodes' labels, and the Service's endpoints"
 	case up == 0:
 		step.Verdict, advice = VerdictFailed, "see why no router has a session: heraldctl peers"
+	case down > 0:
+		step.Verdict, advice = VerdictWarning, "see why a session is not established: heraldctl peers"
 	}
 	e.step(step, advice)
 }

@@ -32,6 +32,8 @@ func Rights() []Right {
 	for _, kind := range kinds {
 		add(controller, herald, false, "", patch, kind+"/status")
 	}
+	add(controller, herald, false, "", follow, "speakers", "announcementslices")
+	add(controller, "", false, "", follow, "nodes")
 	add(controller, "events.k8s.io", false, "", []string{"create"}, "events")
 	add(controller, "coordination.k8s.io", true, "", []string{"create"}, "leases")
 	add(controller, "coordination.k8s.io", true, "herald-controller", []string{"get", "update"}, "leases")
@@ -40,6 +42,8 @@ func Rights() []Right {
 	add(speaker, "", false, "", follow, "services", "nodes")
 	add(speaker, "discovery.k8s.io", false, "", follow, "endpointslices")
 	add(speaker, herald, false, "", follow, kinds...)
+	add(speaker, herald, false, "", []string{"list", "watch", "create", "delete"}, "speakers", "announcementslices")
+	add(speaker, herald, false, "", []string{"update"}, "speakers/status", "announcementslices")
 	add(speaker, "events.k8s.io", false, "", []string{"create"}, "events")
 	add(speaker, "", true, "", follow, "secrets")
 	return all

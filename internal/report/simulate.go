@@ -106,8 +106,23 @@ func Simulate(s *Snapshot, c Change) Simulation {
 	scene.Members = slices.DeleteFunc(scene.Members, func(m gossip.Member) bool { return gone(m.Node) })
 	scene.EndpointSlices = without(scene.EndpointSlices, gone)
 	scene.Nodes = drained(scene.Nodes, c.Drain)
-	out.compare(before, announce.Survey(scene))
+	out.compare(s.heard(before), s.heard(announce.Survey(scene)))
 	return out
+}
+
+// heard leaves out the peers with which a node has no session now. One that is new is taken to get one.
+func (s *Snapshot) heard(outlooks []announce.Outlook) []announce.Outlook {
+	deaf := map[string]bool{}
+	for _, p := range Peers(s) {
+		deaf[p.Node+"/"+p.Peer] = p.State != established
+	}
+	for _, o := range outlooks {
+		for i := range o.Routes {
+			r := &o.Routes[i]
+			r.Peers = slices.DeleteFunc(r.Peers, func(peer string) bool { return deaf[r.Node+"/"+peer] })
+		}
+	}
+	return outlooks
 }
 
 // compare notes how what would be differs from what is.

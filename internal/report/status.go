@@ -70,8 +70,8 @@ func StatusOf(s *Snapshot) Status {
 			out.Sessions.Established++
 			continue
 		}
-		add(failure("BGPPeer/"+p.Peer, "SessionNotEstablished", fmt.Sprintf("node %s has no session with %s since %s: %s %s", p.Node, cmp.Or(p.Address, p.Peer),
-			Age(s.Now, p.Since.Time), cmp.Or(p.Reason, p.State), p.LastError), "see that the router is configured for this node, its address, AS number and password: heraldctl peers"))
+		add(failure("BGPPeer/"+p.Peer, "SessionNotEstablished", fmt.Sprintf("node %s has no session with %s since %s, and is %s: %s", p.Node, cmp.Or(p.Address, p.Peer),
+			Age(s.Now, p.Since.Time), cmp.Or(p.Reason, p.State), cmp.Or(p.LastError, "no error is known")), "see that the router is configured for this node, its address, AS number and password: heraldctl peers"))
 	}
 	add(strangers(s)...)
 	out.Findings = sortFindings(found)

@@ -34,6 +34,11 @@ var kinds = map[string]struct{ kind, version string }{
 	"bfdprofiles":       {"BFDProfile", "heraldlb.io/v1beta1"},
 	"communities":       {"Community", "heraldlb.io/v1beta1"},
 
+	"endpointslices":     {"EndpointSlice", "discovery.k8s.io/v1"},
+	reviews:              {"SubjectAccessReview", "authorization.k8s.io/v1"},
+	"deployments":        {"Deployment", "apps/v1"},
+	"daemonsets":         {"DaemonSet", "apps/v1"},
+	"pods":               {"Pod", "v1"},
 	"nodes":              {"Node", "v1"},
 	"speakers":           {"Speaker", "heraldlb.io/v1beta1"},
 	"announcementslices": {"AnnouncementSlice", "heraldlb.io/v1beta1"},
@@ -48,6 +53,9 @@ func (a *API) write(r *http.Request, req request, body []byte) (int, any) {
 		obj, err := decode(body)
 		if err != nil {
 			return http.StatusBadRequest, status(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
+		}
+		if req.resource == reviews {
+			return http.StatusCreated, a.review(obj)
 		}
 		delete(obj, "status") // as of every kind with a subresource for it
 		return a.create(req, obj)
@@ -313,6 +321,11 @@ func (a *API) Conditions(resource, name string) []metav1.Condition {
 	return obj.Status.Conditions
 }
 
+// Node returns a Node as it is now, nil when there is none.
+func (a *API) Node(name string) *corev1.Node {
+	return get(a, request{resource: "nodes", name: name}, &corev1.Node{})
+}
+
 // Speaker returns a Speaker as it is now, nil when there is none.
 func (a *API) Speaker(name string) *v1beta1.Speaker {
 	return get(a, request{resource: "speakers", name: name}, &v1beta1.Speaker{})
@@ -329,6 +342,18 @@ func (a *API) AnnouncementSlices() []*v1beta1.AnnouncementSlice {
 func (a *API) EditAnnouncementSlice(name string, edit func(*v1beta1.AnnouncementSlice)) {
 	a.t.Helper()
 	a.edit(request{resource: "announcementslices", name: name}, &v1beta1.AnnouncementSlice{}, func(obj metav1.Object) { edit(obj.(*v1beta1.AnnouncementSlice)) })
+}
+
+// EditNode changes a Node.
+func (a *API) EditNode(name string, edit func(*corev1.Node)) {
+	a.t.Helper()
+	a.edit(request{resource: "nodes", name: name, subresource: "status"}, &corev1.Node{}, func(obj metav1.Object) { edit(obj.(*corev1.Node)) })
+}
+
+// EditSpeaker changes what a Speaker says.
+func (a *API) EditSpeaker(name string, edit func(*v1beta1.Speaker)) {
+	a.t.Helper()
+	a.edit(request{resource: "speakers", name: name, subresource: "status"}, &v1beta1.Speaker{}, func(obj metav1.Object) { edit(obj.(*v1beta1.Speaker)) })
 }
 
 // Secret returns a Secret as it is now, nil when there is none.
