@@ -58,6 +58,7 @@ RELEASE = -version $(VERSION) -commit $(COMMIT) -created $(CREATED) -registry $(
 
 .PHONY: release
 release: ## dist/VERSION/: images, manifests, heraldctl, what they are made of, checksums; VERSION=v1.2.3, REGISTRY=host/path
+	@[[ "$(VERSION)" =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$$ ]] || { echo "say which version: make release VERSION=v1.2.3"; exit 1; }
 	@[ -z "$$(git status --porcelain)" ] || { echo "commit first: a release is of a commit"; exit 1; }
 	@rm -rf dist/$(VERSION)
 	@$(GO) run ./internal/oci/mkimages -arch $(ARCHS) -tag $(VERSION) $(RELEASE) -out dist/$(VERSION)/images controller speaker
