@@ -65,12 +65,16 @@ release: ## dist/VERSION/: images, manifests, heraldctl, what they are made of, 
 	@$(GO) run ./internal/oci/mkrelease $(RELEASE) -out dist/$(VERSION)
 
 .PHONY: generate
-generate: ## what is generated: deep copies, CRDs, manifests/, the tables of docs/
+generate: metrics-doc ## what is generated: deep copies, CRDs, manifests/, the tables of docs/
 	$(GO) tool controller-gen object paths=./api/...
 	$(GO) tool controller-gen crd paths=./api/... output:crd:dir=config/crd
 	$(GO) run ./config/crd/fields -w docs/configuration.md
 	$(GO) test ./internal/migrate -run '^TestTheDocumentation' -update
 	@$(MAKE) --no-print-directory manifests
+
+.PHONY: metrics-doc
+metrics-doc: ## the tables of docs/metrics.md, from what the programs register
+	$(GO) run ./internal/metrics/reference/write -w docs/metrics.md
 
 .PHONY: manifests
 manifests: ## manifests/, rendered from config/
