@@ -129,3 +129,13 @@ func TestMigrateReadsAClusterOnceForEachResource(t *testing.T) {
 		t.Errorf("%d inputs, %v; want the peer in its newer version alone", len(inputs), err)
 	}
 }
+
+func TestMigrateReadsFromTheAPIServer(t *testing.T) {
+	api := cluster(t)
+	api.Create("configmaps", &corev1.ConfigMap{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+		ObjectMeta: metav1.ObjectMeta{Name: "kubevip", Namespace: "kube-system"}, Data: map[string]string{"range-global": "192.0.2.1-192.0.2.9", "search-order": "desc"}})
+	got := run(t, api, "migrate", "kube-vip-cloud-provider")
+	if got.code != ExitOK || !strings.Contains(got.out, "- 192.0.2.1-192.0.2.9") || !strings.Contains(got.err, "no equal: cluster: ConfigMap kube-system/kubevip data.search-order") {
+		t.Errorf("code %d, output\n%s\nerrors\n%s", got.code, got.out, got.err)
+	}
+}
