@@ -206,6 +206,25 @@ func TestWhatSpeakersTellIsWrittenAtLeisure(t *testing.T) {
 	if total := serviceWrites(w); total > 2*n {
 		t.Errorf("%d Services took %d writes", n, total)
 	}
+
+	// All move, and one of them is lost, the last in line: that comes first.
+	w.node("n2")
+	for i := range all {
+		all[i].Since = metav1.NewMicroTime(time.Unix(2, 0))
+	}
+	lost := &all[n-1].Announcement
+	lost.Role, lost.Protocol, lost.Reason, lost.Message = v1beta1.RoleNone, "", v1beta1.ReasonNoEndpoints, "no pod is ready"
+	w.announces("n2", all...)
+	w.says("the lost one", lost.Name, "False NoEndpoints "+lost.Address+" is announced by no node: no pod is ready")
+	moved := 0
+	for _, svc := range w.Services() {
+		if strings.Contains(service.Announced(svc).Message, "from node n2") {
+			moved++
+		}
+	}
+	if moved > n/2 {
+		t.Errorf("%d others came first", moved)
+	}
 }
 
 func TestAPeerSaysWhatItsSpeakersMiss(t *testing.T) {

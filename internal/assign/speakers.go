@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
 
@@ -39,8 +40,33 @@ type speakers struct {
 	// Of the loop.
 	timer *time.Timer
 	armed bool
-	due   map[types.NamespacedName]bool
-	line  []types.NamespacedName
+	due   line // Services to look at
+	// Services to write: those whose condition has another status, or none yet, before those where only the words differ.
+	urgent, other line
+}
+
+// line is a queue in which each Service stands once.
+type line struct {
+	keys  []types.NamespacedName
+	stand map[types.NamespacedName]bool
+}
+
+func newLine() line { return line{stand: map[types.NamespacedName]bool{}} }
+
+func (l *line) add(key types.NamespacedName) {
+	if !l.stand[key] {
+		l.stand[key] = true
+		l.keys = append(l.keys, key)
+	}
+}
+
+func (l *line) next() (key types.NamespacedName, ok bool) {
+	if len(l.keys) == 0 {
+		return key, false
+	}
+	key, l.keys = l.keys[0], l.keys[1:]
+	delete(l.stand, key)
+	return key, true
 }
 
 // The indexes of the slices.
@@ -52,9 +78,10 @@ const (
 func newSpeakers(c *kube.Client) *speakers {
 	s := &speakers{
 		slices: c.AnnouncementSlices(), speakers: c.Speakers(), nodes: c.Nodes(), patience: followPatience,
-		timer: time.NewTimer(followEvery), due: map[types.NamespacedName]bool{},
+		timer: time.NewTimer(followEvery),
 	}
 	s.timer.Stop()
+	s.reset()
 	if err := s.slices.AddIndexers(cache.Indexers{
 		indexService: func(obj any) ([]string, error) {
 			var keys []string
@@ -70,10 +97,35 @@ func newSpeakers(c *kube.Client) *speakers {
 	}); err != nil {
 		panic(err) // only once the informer runs
 	}
-	if err := s.nodes.SetTransform(trimNode); err != nil {
-		panic(err) // only once the informer runs
+	for i, trim := range map[cache.SharedIndexInformer]cache.TransformFunc{s.nodes: trimNode, s.slices: trimSlice} {
+		if err := i.SetTransform(trim); err != nil {
+			panic(err) // only once the informer runs
+		}
 	}
 	return s
+}
+
+// listening stands for the peers of an announcement, whoever they are.
+var listening = []string{"any"}
+
+// trimSlice leaves of a slice what a condition is made of, and keeps one copy of each name: with BGP every node tells of every
+// Service.
+func trimSlice(obj any) (any, error) {
+	s, ok := obj.(*v1beta1.AnnouncementSlice)
+	if !ok {
+		return obj, nil
+	}
+	s.ManagedFields, s.OwnerReferences = nil, nil
+	for i := range s.Announcements {
+		a := &s.Announcements[i]
+		a.Interfaces = nil
+		if len(a.Peers) > 0 {
+			a.Peers = listening
+		}
+		a.Namespace, a.Name, a.Address = unique.Make(a.Namespace).Value(), unique.Make(a.Name).Value(), unique.Make(a.Address).Value()
+		a.Role, a.Protocol = unique.Make(a.Role).Value(), unique.Make(a.Protocol).Value()
+	}
+	return s, nil
 }
 
 // trimNode leaves of a Node whether it is Ready.
@@ -128,7 +180,7 @@ func servicesIn(obj any) map[types.NamespacedName][]v1beta1.Announcement {
 // listen has the Services of which something else is told, the Nodes that become Ready or cease to be, and Speakers put into
 // the inbox, until stop is called.
 func (s *speakers) listen(in *inbox) (stop func(), err error) {
-	s.due, s.line = map[types.NamespacedName]bool{}, nil
+	s.reset()
 	tell := func(before, after any) {
 		old, now := servicesIn(before), servicesIn(after)
 		for key := range old {
@@ -172,14 +224,15 @@ func sameAnnouncement(x, y v1beta1.Announcement) bool {
 		x.Since.Equal(&y.Since) && (len(x.Peers) == 0) == (len(y.Peers) == 0)
 }
 
+// reset forgets what an earlier leader had to do.
+func (s *speakers) reset() { s.due, s.urgent, s.other = newLine(), newLine(), newLine() }
+
 // look has a Service looked at soon.
 func (s *speakers) look(key types.NamespacedName) {
-	if s == nil || s.due[key] {
-		return
+	if s != nil {
+		s.due.add(key)
+		s.arm()
 	}
-	s.due[key] = true
-	s.line = append(s.line, key)
-	s.arm()
 }
 
 // lookAtNode has the Services that a node announces looked at soon.
@@ -195,8 +248,9 @@ func (s *speakers) lookAtNode(name string) {
 	}
 }
 
+// arm has the loop follow after a while, if there is anything to do.
 func (s *speakers) arm() {
-	if !s.armed {
+	if !s.armed && len(s.due.keys)+len(s.urgent.keys)+len(s.other.keys) > 0 {
 		s.armed = true
 		s.timer.Reset(followEvery)
 	}
@@ -208,16 +262,6 @@ func (s *speakers) tick() <-chan time.Time {
 		return nil
 	}
 	return s.timer.C
-}
-
-// next returns a Service to look at.
-func (s *speakers) next() (key types.NamespacedName, ok bool) {
-	if len(s.line) == 0 {
-		return key, false
-	}
-	key, s.line = s.line[0], s.line[1:]
-	delete(s.due, key)
-	return key, true
 }
 
 // told returns what speakers tell of a Service. What a node told that exists no more counts for nothing.
@@ -268,60 +312,68 @@ func (s *speakers) waiting() map[subject][]config.Problem {
 	return out
 }
 
-// follow looks at Services of which speakers tell something else, until one needs a write.
+// follow looks at Services of which speakers tell something else, and writes one.
 func (c *Controller) follow() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.speakers
 	s.armed = false
+	defer s.arm()
 	if !c.began || !s.synced() || len(c.desk.waiting) > 0 {
-		if len(s.line) > 0 {
-			s.arm()
-		}
 		return
 	}
 	now := time.Now()
 	for range followMany {
-		key, ok := s.next()
+		key, ok := s.due.next()
+		if !ok {
+			break
+		}
+		e, next := c.announced(key, now)
+		switch {
+		case next == nil:
+		case e.announced == nil || e.announced.Status != next.Status:
+			s.urgent.add(key)
+		default:
+			s.other.add(key)
+		}
+	}
+	for {
+		key, ok := s.urgent.next()
+		if !ok {
+			key, ok = s.other.next()
+		}
 		if !ok {
 			return
 		}
-		if e := c.book.entries[key]; e != nil && !e.gone && !e.leaving && c.followEntry(e, now) {
+		if e, next := c.announced(key, now); next != nil { // it may have changed meanwhile
+			e.announced = next
 			c.book.touch(key)
 			c.plan()
-			break
+			return
 		}
-	}
-	if len(s.line) > 0 {
-		s.arm()
 	}
 }
 
-// followEntry brings what a Service should say up to date, and tells whether it changed.
-func (c *Controller) followEntry(e *entry, now time.Time) bool {
-	var addrs []netip.Addr
-	for _, l := range e.leases {
-		addrs = append(addrs, l.Addr)
+// announced returns an entry and what it should say by what speakers tell, nil when it does so or has to wait.
+func (c *Controller) announced(key types.NamespacedName, now time.Time) (e *entry, next *metav1.Condition) {
+	e = c.book.entries[key]
+	if e == nil || e.gone || e.leaving || len(e.leases) == 0 {
+		return e, nil
 	}
-	if len(addrs) == 0 {
-		e.unreported = time.Time{}
-		return false
-	}
-	next, unreported := fold(addrs, c.speakers.told(e.key))
+	next, unreported := fold(addrsOf(e.leases), c.speakers.told(key))
 	switch {
 	case !unreported:
 		e.unreported = time.Time{}
 	case e.unreported.IsZero():
 		e.unreported = now
-		again, in := subject{kube.ResourceAnnouncementSlices, e.key}, c.inbox
+		again, in := subject{kube.ResourceAnnouncementSlices, key}, c.inbox
 		time.AfterFunc(c.speakers.patience, func() { in.add(again) })
-		return false
+		return e, nil
 	case now.Sub(e.unreported) < c.speakers.patience:
-		return false
+		return e, nil
 	}
-	if e.announced != nil && e.announced.Status == next.Status && e.announced.Reason == next.Reason && e.announced.Message == next.Message {
-		return false
+	if had := e.announced; had != nil && had.Status == next.Status && had.Reason == next.Reason && had.Message == next.Message {
+		return e, nil
 	}
-	e.announced = next
-	return true
+	return e, next
 }

@@ -293,6 +293,28 @@ func TestASupportBundleHoldsNoSecrets(t *testing.T) {
 	}
 }
 
+func TestTheConfigurationIsReadFromWhereTheControllerReadsIt(t *testing.T) {
+	api := kubetest.New(t)
+	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "herald-system", Name: "herald-controller"}}
+	deployment.Spec.Template.Spec.Containers = []corev1.Container{{Env: []corev1.EnvVar{{Name: "HERALD_CONFIG_SOURCE", Value: "configmap"}}, Args: []string{"--config-map=mine"}}}
+	api.Create("deployments", deployment)
+	got := run(t, api, "pools")
+	if got.code != ExitFailed || !strings.Contains(got.err, "mine-accepted") {
+		t.Errorf("without the ConfigMap: exit %d, %s", got.code, got.err)
+	}
+	for name, data := range map[string]map[string]string{
+		"mine-accepted": {"a": "apiVersion: heraldlb.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: lan}\nspec: {addresses: [192.0.2.0/30]}\n"},
+		"mine-status": {"status.yaml": `objects: [{kind: IPAddressPool, name: lan, status: {ipv4: {total: "4", assigned: 1, available: "3"},
+			conditions: [{type: Accepted, status: "True"}, {type: Available, status: "True"}]}}]`},
+	} {
+		api.Create("configmaps", &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "herald-system", Name: name}, Data: data})
+	}
+	got = run(t, api, "pools")
+	if got.code != ExitOK || !strings.Contains(got.out, "lan    IPv4     ###....... 25%   1          3           4       0         Available") {
+		t.Errorf("exit %d, %s%s", got.code, got.out, got.err)
+	}
+}
+
 func TestDrainMarksTheNode(t *testing.T) {
 	api := cluster(t)
 	if got := run(t, api, "drain", "n1"); got.code != ExitOK || api.Node("n1").Annotations["heraldlb.io/drain"] != "true" {

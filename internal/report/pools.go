@@ -32,7 +32,7 @@ type Family struct {
 	Assigned  int64           `json:"assigned"`
 	Available string          `json:"available"`
 	Outside   int64           `json:"outside"`
-	// Percent is how much of the total is not available, rounded up, so that 0 means nothing and 100 all.
+	// Percent is how much of the total is not available: 0 means nothing, 100 all, and what is in between is neither.
 	Percent int `json:"percent"`
 }
 
@@ -84,6 +84,9 @@ func family(name corev1.IPFamily, c *v1beta1.AddressCounts) Family {
 	used := new(big.Int).Sub(total, free)
 	used.Mul(used, big.NewInt(100)).Add(used, new(big.Int).Sub(total, big.NewInt(1))).Div(used, total)
 	f.Percent = int(used.Int64()) // 0 to 100
+	if free.Sign() > 0 {
+		f.Percent = min(f.Percent, 99)
+	}
 	return f
 }
 
