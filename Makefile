@@ -14,6 +14,7 @@ HOSTARCH := $(shell $(GO) env GOARCH)
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+CREATED := $(shell git show -s --format=%ct HEAD 2>/dev/null || echo 0)
 LDFLAGS := -s -w -X heraldlb.io/herald/internal/cmdline.version=$(VERSION) -X heraldlb.io/herald/internal/cmdline.commit=$(COMMIT)
 
 # The race detector needs cgo and a C compiler.
@@ -45,17 +46,30 @@ lab: ## bin/lab, the command that runs a real cluster on this machine
 .PHONY: images
 images: ## OCI images for $(ARCHS), into dist/images/
 	@echo "building the images (about a minute the first time)"
-	@$(GO) run ./internal/oci/mkimages -arch $(ARCHS) -tag $(TAG) -version $(VERSION) -commit $(COMMIT) -out dist/images
+	@$(GO) run ./internal/oci/mkimages -arch $(ARCHS) -tag $(TAG) -version $(VERSION) -commit $(COMMIT) -created $(CREATED) -out dist/images
 
 .PHONY: images-host
 images-host:
 	@$(MAKE) --no-print-directory images ARCHS=$(HOSTARCH)
 
+# Where the images of a release will be found.
+REGISTRY ?= localhost
+RELEASE = -version $(VERSION) -commit $(COMMIT) -created $(CREATED) -registry $(REGISTRY)
+
+.PHONY: release
+release: ## dist/VERSION/: images, manifests, heraldctl, what they are made of, checksums; VERSION=v1.2.3, REGISTRY=host/path
+	@[[ "$(VERSION)" =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$$ ]] || { echo "say which version: make release VERSION=v1.2.3"; exit 1; }
+	@[ -z "$$(git status --porcelain)" ] || { echo "commit first: a release is of a commit"; exit 1; }
+	@rm -rf dist/$(VERSION)
+	@$(GO) run ./internal/oci/mkimages -arch $(ARCHS) -tag $(VERSION) $(RELEASE) -out dist/$(VERSION)/images controller speaker
+	@$(GO) run ./internal/oci/mkrelease $(RELEASE) -out dist/$(VERSION)
+
 .PHONY: generate
-generate: metrics-doc ## what is generated: deep copies, CRDs, manifests/, the tables of docs/configuration.md and docs/metrics.md
+generate: metrics-doc ## what is generated: deep copies, CRDs, manifests/, the tables of docs/
 	$(GO) tool controller-gen object paths=./api/...
 	$(GO) tool controller-gen crd paths=./api/... output:crd:dir=config/crd
 	$(GO) run ./config/crd/fields -w docs/configuration.md
+	$(GO) test ./internal/migrate -run '^TestTheDocumentation' -update
 	@$(MAKE) --no-print-directory manifests
 
 .PHONY: metrics-doc

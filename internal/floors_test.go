@@ -19,7 +19,7 @@ var floors = [][]string{
 	{"internal/ctl"},
 	{"internal/report"},
 	{"internal/assign", "internal/announce"},
-	{"internal/ipam", "internal/election", "internal/gossip", "internal/layer2", "internal/bgp", "internal/kube", "internal/servicepath"},
+	{"internal/ipam", "internal/election", "internal/gossip", "internal/layer2", "internal/bgp", "internal/kube", "internal/servicepath", "internal/migrate"},
 	{"internal/bfd", "internal/unnumbered", "internal/config", "internal/service"},
 	{"api/v1beta1"},
 }
@@ -29,7 +29,7 @@ var floors = [][]string{
 var anywhere = []string{"internal/cmdline", "internal/logging", "internal/metrics", "internal/privilege"}
 
 // pure are the packages that decide: no API client, no socket, no network library, in their own code or below it.
-var pure = []string{"internal/config", "internal/service", "internal/ipam", "internal/election", "api/v1beta1"}
+var pure = []string{"internal/config", "internal/service", "internal/ipam", "internal/election", "internal/migrate", "api/v1beta1"}
 
 // impure are the import paths, with all below them, that no pure package may reach.
 var impure = []string{

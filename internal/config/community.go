@@ -71,6 +71,12 @@ var wellKnown = map[string]uint32{
 	"no-peer":             0xffffff04,
 }
 
+// WellKnownCommunity returns the value of a community that has its name without any Community, as 65535:65281.
+func WellKnownCommunity(name string) (value string, ok bool) {
+	n, ok := wellKnown[name]
+	return fmt.Sprintf("%d:%d", n>>16, n&0xffff), ok
+}
+
 var communityName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{0,63}$`)
 
 // parseCommunity reads one value: 64512:100, large:64512:1:2, rt:64512:100 or soo:192.0.2.1:100.

@@ -100,6 +100,7 @@ var goldens = map[string][]string{
 	"simulate-drain":         {"simulate", "--drain", "n1"},
 	"simulate-file":          {"simulate", "-f", "testdata/change.yaml"},
 	"doctor":                 {"doctor"},
+	"migrate":                {"migrate", "metallb", "-f", "testdata/metallb.yaml"},
 }
 
 func TestWhatEachCommandPrints(t *testing.T) {
@@ -107,10 +108,10 @@ func TestWhatEachCommandPrints(t *testing.T) {
 	for name, args := range goldens {
 		t.Run(name, func(t *testing.T) {
 			got := run(t, api, args...)
-			if got.err != "" {
-				t.Fatalf("error %q", got.err)
+			if strings.HasPrefix(got.err, "error:") {
+				t.Fatal(got.err)
 			}
-			text := fmt.Sprintf("$ heraldctl %s\n%s(exit %d)\n", strings.Join(args, " "), got.out, got.code)
+			text := fmt.Sprintf("$ heraldctl %s\n%s%s(exit %d)\n", strings.Join(args, " "), got.err, got.out, got.code)
 			path := filepath.Join("testdata", "golden", name+".txt")
 			if *update {
 				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -173,6 +174,10 @@ func TestErrorsSayWhatHelps(t *testing.T) {
 		{"a simulation of nothing", "simulate", nil, ExitUsage, "--without, --drain or -f"},
 		{"an address that is none", "announcements --ip nonsense", nil, ExitUsage, "write an IP address"},
 		{"a source that is none", "pools --config-source=etcd", nil, ExitUsage, "write crd or configmap"},
+		{"a product that cannot be converted", "migrate cloud", nil, ExitUsage, "kube-vip-cloud-provider"},
+		{"nothing to convert from", "migrate", nil, ExitUsage, "metallb"},
+		{"nothing to convert in the cluster", "migrate purelb", nil, ExitFailed, "no configuration of PureLB"},
+		{"no rights to read what is to be converted", "migrate metallb", refuse(http.StatusForbidden, "bgppeers"), ExitFailed, "read bgppeers: your user may not"},
 		{"nothing to validate", "validate", nil, ExitUsage, "-f"},
 		{"a file that is not there", "validate -f nowhere.yaml", nil, ExitFailed, "nowhere.yaml"},
 		{"files that cannot be read as configuration", "simulate -f testdata/broken.yaml", nil, ExitFailed, "heraldctl validate"},

@@ -1,6 +1,6 @@
 // Command mkimages cross-builds Herald's programs and writes them as container images, one archive each, with nothing
-// but the Go toolchain. It owns the list of images and how their binaries are built; what an image is made of is package
-// oci's. It pushes nothing anywhere.
+// but the Go toolchain, and beside it for each architecture what is in it (SPDX). It owns the list of images; what an
+// image is made of is package oci's, how its binary is built package gobuild's. It pushes nothing anywhere.
 package main
 
 import (
@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path"
 	"path/filepath"
@@ -22,29 +21,31 @@ import (
 	"time"
 
 	"heraldlb.io/herald/internal/oci"
+	"heraldlb.io/herald/internal/oci/gobuild"
 )
 
 // program is one image: a static binary and what the kernel must grant it.
 type program struct {
-	name         string // the image is localhost/herald-NAME
+	name         string // the image is herald-NAME
 	pkg          string // its main package, below the module's root
+	describes    string // for those who find the image and wonder
 	capabilities []string
 }
 
 var programs = []program{
-	{name: "controller", pkg: "./controller"},
+	{name: "controller", pkg: "./controller", describes: "Herald's controller gives Services of type LoadBalancer their addresses"},
 	// Packet sockets need NET_RAW, and passive BGP peers NET_BIND_SERVICE. A non-root process in a container may raise them
 	// only if its file says so, and the container gives them.
-	{name: "speaker", pkg: "./speaker", capabilities: []string{"CAP_NET_RAW", "CAP_NET_BIND_SERVICE"}},
-	{name: "testapp", pkg: "./e2etest/app/testapp"},
-	{name: "pause", pkg: "./e2etest/lab/pause"},
+	{name: "speaker", pkg: "./speaker", describes: "Herald's speaker announces the addresses of Services with ARP, NDP and BGP", capabilities: []string{"CAP_NET_RAW", "CAP_NET_BIND_SERVICE"}},
+	{name: "testapp", pkg: "./e2etest/app/testapp", describes: "what Herald's end-to-end tests talk to"},
+	{name: "pause", pkg: "./e2etest/lab/pause", describes: "what holds a pod's namespaces in Herald's lab"},
 }
 
 type options struct {
 	architectures []string
+	registry      string
 	tag           string
-	version       string
-	commit        string
+	release       gobuild.Release
 	out           string
 	programs      []program
 }
@@ -69,9 +70,11 @@ func parse(args []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("mkimages", flag.ContinueOnError)
 	architectures := flags.String("arch", runtime.GOARCH, "architectures to build for, separated by commas; several make one archive with an index")
+	flags.StringVar(&o.registry, "registry", "localhost", "host and path of the images' names")
 	flags.StringVar(&o.tag, "tag", "dev", "tag of the images")
-	flags.StringVar(&o.version, "version", "dev", "version that the binaries and the labels tell")
-	flags.StringVar(&o.commit, "commit", "", "commit that the binaries and the labels tell")
+	flags.StringVar(&o.release.Version, "version", "dev", "version that the binaries and the labels tell")
+	flags.StringVar(&o.release.Commit, "commit", "", "commit that the binaries and the labels tell")
+	created := flags.Int64("created", 0, "time of the commit, in seconds since 1970")
 	flags.StringVar(&o.out, "out", "dist/images", "directory of the archives")
 	flags.Usage = func() {
 		fmt.Fprintf(flags.Output(), "usage: mkimages [flags] [%s ...]\n\nRun in the module's root. Without names, every image is made.\n\n", strings.Join(names(), "|"))
@@ -80,6 +83,7 @@ func parse(args []string) (options, error) {
 	if err := flags.Parse(args); err != nil {
 		return options{}, err
 	}
+	o.release.Created = time.Unix(*created, 0).UTC()
 	o.architectures = strings.Split(*architectures, ",")
 	slices.Sort(o.architectures)
 	o.architectures = slices.Compact(o.architectures)
@@ -110,8 +114,12 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(binaries)
+	var packages []string
+	for _, p := range o.programs {
+		packages = append(packages, p.pkg)
+	}
 	for _, arch := range o.architectures {
-		if err := compile(ctx, o, arch, filepath.Join(binaries, arch)); err != nil {
+		if err := gobuild.Build(ctx, o.release, "linux", arch, filepath.Join(binaries, arch), packages...); err != nil {
 			return err
 		}
 	}
@@ -124,6 +132,10 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		var images []oci.Image
 		for _, arch := range o.architectures {
 			images = append(images, image(o, p, arch, binaries))
+			sbom := filepath.Join(o.out, fmt.Sprintf("herald-%s-%s.spdx.json", p.name, arch))
+			if err := gobuild.WriteSBOM(sbom, binary(p, arch, binaries), "herald-"+p.name, "linux/"+arch, true, o.release); err != nil {
+				return err
+			}
 		}
 		archive := filepath.Join(o.out, archiveName(p, o.architectures))
 		if err := oci.Write(archive, images...); err != nil {
@@ -140,64 +152,33 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	return table.Flush()
 }
 
-// compile builds all programs for one architecture in one run of the toolchain, so that what they share is loaded once.
-func compile(ctx context.Context, o options, arch, dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	const cmdline = "heraldlb.io/herald/internal/cmdline"
-	ldflags := fmt.Sprintf("-s -w -X %s.version=%s -X %[1]s.commit=%[3]s", cmdline, o.version, o.commit)
-	args := []string{"build", "-trimpath", "-ldflags", ldflags, "-o", dir}
-	for _, p := range o.programs {
-		args = append(args, p.pkg)
-	}
-	build := exec.CommandContext(ctx, "go", args...)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
-	build.Stdout, build.Stderr = os.Stderr, os.Stderr
-	done := make(chan struct{})
-	defer close(done)
-	go progress("building for linux/"+arch, done)
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("build for linux/%s: go %s: %w", arch, strings.Join(args, " "), err)
-	}
-	return nil
-}
-
-// progress says what takes its time, at once and then every 10 s, until done.
-func progress(what string, done <-chan struct{}) {
-	start := time.Now()
-	tick := time.NewTicker(10 * time.Second)
-	defer tick.Stop()
-	for {
-		fmt.Fprintf(os.Stderr, "%s (%.0f s)\n", what, time.Since(start).Seconds())
-		select {
-		case <-done:
-			return
-		case <-tick.C:
-		}
-	}
+// binary is where a program was built.
+func binary(p program, arch, binaries string) string {
+	return filepath.Join(binaries, arch, path.Base(p.pkg))
 }
 
 func image(o options, p program, arch, binaries string) oci.Image {
 	command := path.Base(p.pkg)
 	labels := map[string]string{
-		"org.opencontainers.image.title":    "herald-" + p.name,
-		"org.opencontainers.image.version":  o.version,
-		"org.opencontainers.image.source":   "https://heraldlb.io/herald",
-		"org.opencontainers.image.licenses": "Apache-2.0",
+		"org.opencontainers.image.title":       "herald-" + p.name,
+		"org.opencontainers.image.description": p.describes,
+		"org.opencontainers.image.version":     o.release.Version,
+		"org.opencontainers.image.source":      "https://heraldlb.io/herald",
+		"org.opencontainers.image.licenses":    "Apache-2.0",
+		"org.opencontainers.image.created":     o.release.Created.Format(time.RFC3339),
 	}
-	if o.commit != "" {
-		labels["org.opencontainers.image.revision"] = o.commit
+	if o.release.Commit != "" {
+		labels["org.opencontainers.image.revision"] = o.release.Commit
 	}
 	return oci.Image{
-		Ref:          "localhost/herald-" + p.name + ":" + o.tag,
+		Ref:          o.registry + "/herald-" + p.name + ":" + o.tag,
 		Entrypoint:   []string{"/" + command},
 		Architecture: arch,
 		Labels:       labels,
 		Files: []oci.File{{
 			Path:         "/" + command,
 			Mode:         0o755,
-			Source:       filepath.Join(binaries, arch, command),
+			Source:       binary(p, arch, binaries),
 			Capabilities: p.capabilities,
 		}},
 	}

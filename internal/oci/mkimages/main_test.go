@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"heraldlb.io/herald/internal/oci/gobuild"
 )
 
 // module makes a module with one small main package, to be built as if it were one of Herald's.
@@ -50,7 +53,8 @@ func tarNames(t *testing.T, archive string) []string {
 
 func TestRunBuildsTheProgramIntoAnArchive(t *testing.T) {
 	module(t)
-	o := options{tag: "t1", version: "v1.2.3-test", commit: "0123abcd", out: "out", architectures: []string{"amd64", "arm64"},
+	o := options{registry: "localhost", tag: "t1", out: "out", architectures: []string{"amd64", "arm64"},
+		release:  gobuild.Release{Version: "v1.2.3-test", Commit: "0123abcd", Created: time.Unix(1_700_000_000, 0).UTC()},
 		programs: []program{{name: "tool", pkg: "./tool", capabilities: []string{"CAP_NET_RAW"}}}}
 	var printed bytes.Buffer
 	if err := run(t.Context(), o, &printed); err != nil {
@@ -69,7 +73,8 @@ func TestRunBuildsTheProgramIntoAnArchive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{`"org.opencontainers.image.version":"v1.2.3-test"`, `"org.opencontainers.image.revision":"0123abcd"`} {
+	for _, want := range []string{`"org.opencontainers.image.version":"v1.2.3-test"`, `"org.opencontainers.image.revision":"0123abcd"`,
+		`"org.opencontainers.image.created":"2023-11-14T22:13:20Z"`} {
 		if !bytes.Contains(content, []byte(want)) {
 			t.Errorf("no label %s", want)
 		}
@@ -79,7 +84,17 @@ func TestRunBuildsTheProgramIntoAnArchive(t *testing.T) {
 		t.Error("the version reached the label but no binary")
 	}
 
-	t.Run("and again gives the same bytes", func(t *testing.T) {
+	sbom, err := os.ReadFile("out/herald-tool-arm64.spdx.json")
+	if err != nil || !bytes.Contains(sbom, []byte("herald-tool-v1.2.3-test-linux-arm64")) || !bytes.Contains(sbom, []byte("pkg:golang/std@")) {
+		t.Errorf("SBOM %s, %v", sbom, err)
+	}
+
+	t.Run("and again, elsewhere, gives the same bytes", func(t *testing.T) {
+		first, err := filepath.Abs("out")
+		if err != nil {
+			t.Fatal(err)
+		}
+		module(t)
 		if err := run(t.Context(), o, io.Discard); err != nil {
 			t.Fatal(err)
 		}
@@ -90,12 +105,19 @@ func TestRunBuildsTheProgramIntoAnArchive(t *testing.T) {
 		if !bytes.Equal(content, again) {
 			t.Error("the second archive differs")
 		}
+		for _, name := range []string{"herald-tool-amd64.spdx.json", "herald-tool-arm64.spdx.json"} {
+			before, err := os.ReadFile(filepath.Join(first, name))
+			after, again := os.ReadFile(filepath.Join("out", name))
+			if errors.Join(err, again) != nil || !bytes.Equal(before, after) {
+				t.Errorf("the second %s differs: %v", name, errors.Join(err, again))
+			}
+		}
 	})
 }
 
 func TestRunSaysWhatDidNotBuild(t *testing.T) {
 	module(t)
-	o := options{tag: "t1", out: "out", architectures: []string{"amd64"}, programs: []program{{name: "none", pkg: "./none"}}}
+	o := options{registry: "localhost", tag: "t1", out: "out", architectures: []string{"amd64"}, programs: []program{{name: "none", pkg: "./none"}}}
 	err := run(t.Context(), o, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "build for linux/amd64") || !strings.Contains(err.Error(), "./none") {
 		t.Errorf("error %v", err)
