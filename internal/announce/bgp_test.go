@@ -84,8 +84,8 @@ func shown(changed map[netip.Prefix][]bgp.Route) []string {
 			if r.LocalPref != nil {
 				line += fmt.Sprintf(" pref=%d", *r.LocalPref)
 			}
-			if len(r.Communities) > 0 {
-				line += fmt.Sprintf(" communities=%v", r.Communities)
+			if len(r.Communities.Standard) > 0 {
+				line += fmt.Sprintf(" communities=%v", r.Communities.Standard)
 			}
 		}
 		out = append(out, line)

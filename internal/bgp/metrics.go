@@ -65,6 +65,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(m.up, up, s.Peer)
 		gauge(m.state, 1, s.Peer, string(s.State))
+		gauge(m.announced, float64(s.Sent), s.Peer)
+		gauge(m.received, float64(s.Received), s.Peer)
 	}
 	m.speaker.mu.Lock()
 	defer m.speaker.mu.Unlock()
@@ -77,7 +79,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for name, p := range e.peers {
 		names[p.Conf.NeighborAddress] = name
 	}
-	_ = e.server.ListPeer(context.Background(), &api.ListPeerRequest{EnableAdvertised: true}, func(p *api.Peer) {
+	_ = e.server.ListPeer(context.Background(), &api.ListPeerRequest{}, func(p *api.Peer) {
 		name, ok := names[p.State.NeighborAddress]
 		if !ok {
 			return
@@ -85,12 +87,5 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		if sent := p.State.Messages.GetSent(); sent != nil {
 			ch <- prometheus.MustNewConstMetric(m.sent, prometheus.CounterValue, float64(sent.Update), name)
 		}
-		var announced, received uint64
-		for _, a := range p.AfiSafis {
-			announced += a.State.GetAdvertised()
-			received += a.State.GetReceived()
-		}
-		gauge(m.announced, float64(announced), name)
-		gauge(m.received, float64(received), name)
 	}) // fails only once GoBGP has stopped
 }
