@@ -90,7 +90,7 @@ lint: ## static checks: formatting, vet, staticcheck, and that what is generated
 
 .PHONY: unit
 unit: ## unit tests, with the race detector where there is a C compiler
-	$(GO) test $(RACE) -timeout 10m $$($(GO) list ./... | grep -v -e /e2etest$$ -e /e2etest/lab$$)
+	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -e /e2etest$$ -e /e2etest/lab$$)
 	$(if $(RACE),$(GO) test -run '^TestSimulation$$' ./internal/announce)
 
 .PHONY: fuzz

@@ -131,9 +131,11 @@ func (m *serviceMetrics) set(a announcement, services []types.NamespacedName) {
 	}
 	was := m.of[a]
 	for _, key := range was {
-		if !slices.Contains(services, key) && m.announced.DeleteLabelValues(key.Namespace, key.Name, a.addr.String(), a.way) {
+		switch {
+		case slices.Contains(services, key):
+		case m.announced.DeleteLabelValues(key.Namespace, key.Name, a.addr.String(), a.way):
 			m.shown--
-		} else if !slices.Contains(services, key) {
+		default:
 			m.omitted.Dec()
 		}
 	}
