@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,6 +110,37 @@ func TestWhatSpeakersAnnounceIsShown(t *testing.T) {
 				return nil
 			})
 		}
+	})
+	t.Run("and whose kernel answers too", func(t *testing.T) {
+		bind := func(verb string) error {
+			out, err := cluster.Command(context.Background(), "n2", "ip", "address", verb, addrs[0].String()+"/32", "dev", "eth0").CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("ip address %s: %w: %s", verb, err, out)
+			}
+			return err
+		}
+		if err := bind("add"); err != nil {
+			t.Fatal(err)
+		}
+		unbind := sync.OnceValue(func() error { return bind("del") })
+		t.Cleanup(func() { _ = unbind() }) // what it says is told below
+		if text := event(t, "Node", "n2", "KernelAnswers"); !strings.Contains(text, addrs[0].String()) {
+			t.Errorf("the event says %q", text)
+		}
+		lists := func(n int) func(context.Context) error {
+			return func(ctx context.Context) error {
+				s, err := speaker(ctx, admin, "n2")
+				if err == nil && len(s.Status.KernelAddresses) != n {
+					err = fmt.Errorf("speaker n2 lists %v, want %d", s.Status.KernelAddresses, n)
+				}
+				return err
+			}
+		}
+		within(t, 15*time.Second, lists(1))
+		if err := unbind(); err != nil {
+			t.Fatal(err)
+		}
+		within(t, 15*time.Second, lists(0))
 	})
 	t.Run("and why nobody announces an address", func(t *testing.T) {
 		service(t, app.Service{Name: "unserved", Selects: "nothing"})
