@@ -1,7 +1,6 @@
 package announce
 
 import (
-	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -328,25 +327,6 @@ func (p *planner) decide(addr netip.Addr, candidates []election.Candidate, owner
 		}
 	}
 	return d
-}
-
-// whatIf returns who would own each address if these were the members: "if n2 dies" is the members without n2. Addresses
-// that nobody could own are left out.
-func (p *planner) whatIf(members []gossip.Member) map[netip.Addr]string {
-	q := newPlanner("")
-	q.setConfig(p.config)
-	q.setNodes(p.nodes)
-	q.setMembers(members)
-	q.services, q.holders, q.claims = p.services, p.holders, maps.Clone(p.claims)
-	q.everything()
-	q.plan(p.planned)
-	owners := map[netip.Addr]string{}
-	for addr, d := range q.decisions {
-		if owner := cmp.Or(d.Heir, d.Owner); owner != "" {
-			owners[addr] = owner
-		}
-	}
-	return owners
 }
 
 // interfaces returns the interfaces that advertisements name, sorted.

@@ -34,6 +34,11 @@ var kinds = map[string]struct{ kind, version string }{
 	"bfdprofiles":       {"BFDProfile", "heraldlb.io/v1beta1"},
 	"communities":       {"Community", "heraldlb.io/v1beta1"},
 
+	"endpointslices":     {"EndpointSlice", "discovery.k8s.io/v1"},
+	reviews:              {"SubjectAccessReview", "authorization.k8s.io/v1"},
+	"deployments":        {"Deployment", "apps/v1"},
+	"daemonsets":         {"DaemonSet", "apps/v1"},
+	"pods":               {"Pod", "v1"},
 	"nodes":              {"Node", "v1"},
 	"speakers":           {"Speaker", "heraldlb.io/v1beta1"},
 	"announcementslices": {"AnnouncementSlice", "heraldlb.io/v1beta1"},
@@ -48,6 +53,9 @@ func (a *API) write(r *http.Request, req request, body []byte) (int, any) {
 		obj, err := decode(body)
 		if err != nil {
 			return http.StatusBadRequest, status(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
+		}
+		if req.resource == reviews {
+			return http.StatusCreated, a.review(obj)
 		}
 		delete(obj, "status") // as of every kind with a subresource for it
 		return a.create(req, obj)
@@ -311,6 +319,11 @@ func (a *API) Conditions(resource, name string) []metav1.Condition {
 		fill(a, stored, &obj)
 	}
 	return obj.Status.Conditions
+}
+
+// Node returns a Node as it is now, nil when there is none.
+func (a *API) Node(name string) *corev1.Node {
+	return get(a, request{resource: "nodes", name: name}, &corev1.Node{})
 }
 
 // Speaker returns a Speaker as it is now, nil when there is none.
