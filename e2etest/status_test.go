@@ -56,7 +56,7 @@ func slicesOf(ctx context.Context, c *herald.Client, node string) ([]v1beta1.Ann
 // explains waits until a Service's condition heraldlb.io/Announced has this status and reason, and its message this part.
 func explains(t *testing.T, name string, status metav1.ConditionStatus, reason, part string) {
 	t.Helper()
-	within(t, 20*time.Second, func(ctx context.Context) error {
+	within(t, 40*time.Second, func(ctx context.Context) error {
 		svc, err := kube.CoreV1().Services("default").Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -151,7 +151,8 @@ func TestWhatSpeakersAnnounceIsShown(t *testing.T) {
 	})
 	t.Run("and which routers listen", func(t *testing.T) {
 		apply(t, []byte(bgpObjects))
-		service(t, app.Service{Name: "heard", Selects: "testapp", Annotations: map[string]string{"heraldlb.io/address-pool": "routed"}})
+		svc := service(t, app.Service{Name: "heard", Selects: "testapp", Annotations: map[string]string{"heraldlb.io/address-pool": "routed"}})
+		routed(t, addresses(svc)[0], cluster.Nodes()...)
 		explains(t, "heard", metav1.ConditionTrue, "Announced", "is announced by BGP from nodes n1, n2, n3")
 		event(t, "BGPPeer", "router", "SessionEstablished")
 		s, err := speaker(t.Context(), admin, "n2")
