@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -55,7 +56,7 @@ func slicesOf(ctx context.Context, c *herald.Client, node string) ([]v1beta1.Ann
 // explains waits until a Service's condition heraldlb.io/Announced has this status and reason, and its message this part.
 func explains(t *testing.T, name string, status metav1.ConditionStatus, reason, part string) {
 	t.Helper()
-	within(t, 20*time.Second, func(ctx context.Context) error {
+	within(t, 40*time.Second, func(ctx context.Context) error {
 		svc, err := kube.CoreV1().Services("default").Get(ctx, name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -110,6 +111,37 @@ func TestWhatSpeakersAnnounceIsShown(t *testing.T) {
 			})
 		}
 	})
+	t.Run("and whose kernel answers too", func(t *testing.T) {
+		bind := func(verb string) error {
+			out, err := cluster.Command(context.Background(), "n2", "ip", "address", verb, addrs[0].String()+"/32", "dev", "eth0").CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("ip address %s: %w: %s", verb, err, out)
+			}
+			return err
+		}
+		if err := bind("add"); err != nil {
+			t.Fatal(err)
+		}
+		unbind := sync.OnceValue(func() error { return bind("del") })
+		t.Cleanup(func() { _ = unbind() }) // what it says is told below
+		if text := event(t, "Node", "n2", "KernelAnswers"); !strings.Contains(text, addrs[0].String()) {
+			t.Errorf("the event says %q", text)
+		}
+		lists := func(n int) func(context.Context) error {
+			return func(ctx context.Context) error {
+				s, err := speaker(ctx, admin, "n2")
+				if err == nil && len(s.Status.KernelAddresses) != n {
+					err = fmt.Errorf("speaker n2 lists %v, want %d", s.Status.KernelAddresses, n)
+				}
+				return err
+			}
+		}
+		within(t, 15*time.Second, lists(1))
+		if err := unbind(); err != nil {
+			t.Fatal(err)
+		}
+		within(t, 15*time.Second, lists(0))
+	})
 	t.Run("and why nobody announces an address", func(t *testing.T) {
 		service(t, app.Service{Name: "unserved", Selects: "nothing"})
 		explains(t, "unserved", metav1.ConditionFalse, "NoEndpoints", "Service default/unserved has no ready endpoint")
@@ -119,7 +151,8 @@ func TestWhatSpeakersAnnounceIsShown(t *testing.T) {
 	})
 	t.Run("and which routers listen", func(t *testing.T) {
 		apply(t, []byte(bgpObjects))
-		service(t, app.Service{Name: "heard", Selects: "testapp", Annotations: map[string]string{"heraldlb.io/address-pool": "routed"}})
+		svc := service(t, app.Service{Name: "heard", Selects: "testapp", Annotations: map[string]string{"heraldlb.io/address-pool": "routed"}})
+		routed(t, addresses(svc)[0], cluster.Nodes()...)
 		explains(t, "heard", metav1.ConditionTrue, "Announced", "is announced by BGP from nodes n1, n2, n3")
 		event(t, "BGPPeer", "router", "SessionEstablished")
 		s, err := speaker(t.Context(), admin, "n2")

@@ -57,6 +57,7 @@ func Of(program string) ([]Metric, error) {
 		assign.New(assign.Options{Client: client, Config: source, Events: events, Logger: logger, Registry: reg, PerService: true})
 	case Speaker:
 		announce.New(announce.Config{Node: "n1", Events: events, Logger: logger, Registerer: reg, PerService: true})
+		kube.NewReporter(client, "n1", logger, reg)
 		layer2.New(layer2.Config{}, logger, reg)
 		gossip.New(gossip.Config{Node: "n1"}, logger, reg)
 		servicepath.New(servicepath.Target{}, netip.IPv4Unspecified(), logger, reg)
