@@ -91,11 +91,18 @@ bench: ## benchmarks, as Go prints them and as a table: of the pure parts, and o
 # How often `make bench-l2` has each fault happen, and with how many nodes one of them dies.
 ROUNDS ?= 20
 NODES ?= 3,7
+# For how long `make bench-bgp` keeps every core busy, four times.
+BUSY ?= 10m
 
 .PHONY: bench-l2
 bench-l2: images-host ## what users of layer 2 notice of faults, on real clusters beside keepalived (root; hours)
 	@mkdir -p dist
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 6h ./e2etest/bench/layer2 -rounds $(ROUNDS) -nodes $(NODES) | tee dist/bench-l2.txt
+
+.PHONY: bench-bgp
+bench-bgp: images-host ## what users behind routers notice of faults, and what many addresses cost, beside FRR (root; an hour or two)
+	@mkdir -p dist
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 6h ./e2etest/bench/bgp -rounds $(ROUNDS) -busy $(BUSY) | tee dist/bench-bgp.txt
 
 .PHONY: clean
 clean: ## bin/ and dist/
