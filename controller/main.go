@@ -57,11 +57,14 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controller := assign.New(assign.Options{Client: client, Config: source, Events: events, Logger: logger, Registry: registry, Class: *class})
+	controller := assign.New(assign.Options{
+		Client: client, Config: source, Events: events, Logger: logger, Registry: registry, Class: *class, PerService: common.Metrics.PerService,
+	})
 	level.Info(logger).Log("msg", "controller starts", "version", cmdline.Version(), "commit", cmdline.Commit(), "class", *class)
 
 	tasks, working := errgroup.WithContext(ctx)
-	tasks.Go(func() error { return metrics.Serve(working, common.MetricsBind, registry, controller.Ready) })
+	server := metrics.Server{Options: common.Metrics, Registry: registry, Ready: controller.Ready, Reviewer: client, Logger: logger}
+	tasks.Go(func() error { return server.Run(working) })
 	tasks.Go(func() error { client.ProvideGossipSecret(working, common.Namespace, logger); return nil })
 	tasks.Go(func() error {
 		if err := controller.Start(working); err != nil {

@@ -110,8 +110,9 @@ func run(ctx context.Context) error {
 
 	var ready readiness
 	failed := make(chan error, 1)
+	server := metrics.Server{Options: common.Metrics, Registry: reg, Ready: ready.check, Reviewer: client, Logger: logger}
 	running.Go(func() {
-		if err := metrics.Serve(parts, common.MetricsBind, reg, ready.check); err != nil {
+		if err := server.Run(parts); err != nil {
 			failed <- err
 			cancel()
 		}
@@ -146,6 +147,7 @@ func run(ctx context.Context) error {
 	running.Go(func() { events.Run(parts) })
 	loop := announce.New(announce.Config{
 		Node: *node, Cluster: cluster, Ring: ring, Layer2: driver, Gossip: addr, Events: events, Logger: logger, Registerer: reg,
+		PerService: common.Metrics.PerService,
 	})
 	ready.set(loop.Ready, driver.Ready)
 	routers := bgp.New(cluster.RouterID(*node), logger, reg)

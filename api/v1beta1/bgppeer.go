@@ -34,6 +34,7 @@ type BGPPeer struct {
 // +kubebuilder:validation:XValidation:rule=`!has(self.interface) || !has(self.ebgpMultiHop) || !self.ebgpMultiHop`,message="a peer on an interface is one hop away: remove ebgpMultiHop"
 // +kubebuilder:validation:XValidation:rule=`!has(self.sourceAddress) || !has(self.sourceInterface)`,message="write one of sourceAddress and sourceInterface"
 // +kubebuilder:validation:XValidation:rule=`!has(self.sourceAddress) || !has(self.peerAddress) || !isIP(self.sourceAddress) || !isIP(self.peerAddress) || ip(self.sourceAddress).family() == ip(self.peerAddress).family()`,message="sourceAddress and peerAddress must be of one family"
+// +kubebuilder:validation:XValidation:rule=`!has(self.bfdStrictMode) || !self.bfdStrictMode || has(self.bfdProfile)`,message="bfdStrictMode needs a bfdProfile"
 // +kubebuilder:validation:XValidation:rule=`!has(self.holdTime) || !has(self.keepaliveTime) || duration(self.keepaliveTime) + duration(self.keepaliveTime) + duration(self.keepaliveTime) <= duration(self.holdTime)`,message="keepaliveTime must be a third of holdTime or less: leave it out for a third"
 type BGPPeerSpec struct {
 	// peerAddress is the router's address. An IPv6 link-local address needs interface too.
@@ -195,6 +196,12 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +optional
 	BFDProfile string `json:"bfdProfile,omitempty"`
+
+	// bfdStrictMode holds the BGP session back until BFD is up, and again after BFD found the path broken. The router
+	// must then start BFD by itself, without a BGP session.
+	//
+	// +optional
+	BFDStrictMode bool `json:"bfdStrictMode,omitempty"`
 
 	// families are the address families of the routes that the peer is told. Left out, it is that of the peer's
 	// address, and both for an unnumbered peer.

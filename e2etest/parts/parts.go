@@ -1,5 +1,5 @@
 // Package parts supplies the programs that a lab's cluster is made of: etcd, Kubernetes, containerd with the CNI
-// plugins, the pause image's program, and the router daemon.
+// plugins, the pause image's program, and the router daemon; and promtool, which judges what is made of its metrics.
 //
 // What can be built with Go is built from the modules that the *.mod and *.sum files beside this one pin, each
 // kept apart from Herald's own go.mod, which none of it may reach. The rest comes from Debian. Results go into a
@@ -96,6 +96,12 @@ func Containerd() Module {
 		tags:    "no_btrfs no_zfs no_devmapper no_aufs no_tracing",
 		ldflags: "-X github.com/containerd/containerd/v2/version.Version=v2.2.2",
 	}
+}
+
+// Promtool is the module of Prometheus's checker of alerts and queries, without service discovery: most of Prometheus is
+// clients of clouds.
+func Promtool() Module {
+	return Module{Name: "prometheus", Version: "v0.313.5", Programs: []string{"promtool"}, file: "prometheus", tags: "remove_all_sd"}
 }
 
 // contents returns the files of the module's directory as the go command wants them.

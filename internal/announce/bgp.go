@@ -48,6 +48,15 @@ func (r *routes) touch(addrs ...netip.Addr) {
 	}
 }
 
+// looked returns the addresses of which routers may be told something else when the changes are next asked for.
+func (r *routes) looked() []netip.Addr {
+	out := slices.Collect(maps.Keys(r.addrs))
+	if r.all {
+		out = slices.AppendSeq(out, maps.Keys(r.reasons))
+	}
+	return out
+}
+
 // usePeers sets the node's peers.
 func (r *routes) usePeers(names []string) {
 	if !slices.Equal(r.peers, names) {
@@ -186,14 +195,9 @@ func merged(advertisements []config.BGPAdvertisement) bgp.Route {
 		if a.Rank < oldest.Rank {
 			oldest = a
 		}
-		out.Communities = append(out.Communities, a.Communities...)
-		out.LargeCommunities = append(out.LargeCommunities, a.LargeCommunities...)
+		out.Communities.Add(a.Communities)
 	}
 	out.Attributes = oldest.Attributes
-	slices.Sort(out.Communities)
-	out.Communities = slices.Compact(out.Communities)
-	slices.SortFunc(out.LargeCommunities, func(x, y config.LargeCommunity) int { return slices.Compare(x[:], y[:]) })
-	out.LargeCommunities = slices.Compact(out.LargeCommunities)
 	return out
 }
 
@@ -202,6 +206,6 @@ func routesEqual(x, y []bgp.Route) bool {
 	return slices.EqualFunc(x, y, func(a, b bgp.Route) bool {
 		return (a.Peers == nil) == (b.Peers == nil) && slices.Equal(a.Peers, b.Peers) && a.Prepend == b.Prepend &&
 			same(a.LocalPref, b.LocalPref) && same(a.MED, b.MED) &&
-			slices.Equal(a.Communities, b.Communities) && slices.Equal(a.LargeCommunities, b.LargeCommunities)
+			a.Communities.Equal(b.Communities)
 	})
 }

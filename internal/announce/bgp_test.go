@@ -84,8 +84,8 @@ func shown(changed map[netip.Prefix][]bgp.Route) []string {
 			if r.LocalPref != nil {
 				line += fmt.Sprintf(" pref=%d", *r.LocalPref)
 			}
-			if len(r.Communities) > 0 {
-				line += fmt.Sprintf(" communities=%v", r.Communities)
+			if len(r.Communities.Standard) > 0 {
+				line += fmt.Sprintf(" communities=%v", r.Communities.Standard)
 			}
 		}
 		out = append(out, line)
@@ -223,6 +223,7 @@ spec: {}
 	l := New(Config{
 		Node: "n1", Cluster: cluster, Ring: ring, Layer2: &fakeDriver{announced: map[netip.Addr]layer2.Scope{}, changed: make(chan struct{}, 1)},
 		Gossip: netip.MustParseAddrPort("192.0.2.11:7947"), Logger: log.NewNopLogger(), Registerer: prometheus.NewRegistry(),
+		PerService: true,
 	})
 	l.SpeakBGP(routers, time.Second)
 	l.planner.setService(key("shop"), served)

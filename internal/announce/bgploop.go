@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-kit/log/level"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"heraldlb.io/herald/internal/bgp"
 	"heraldlb.io/herald/internal/config"
@@ -46,9 +47,17 @@ func (l *Loop) speak(p pending) {
 		}
 		l.planner.routes.usePeers(names)
 	}
+	looked := l.planner.routes.looked()
 	if changed := l.planner.routeChanges(); again || len(changed) > 0 {
 		l.bgp.driver.Apply(l.bgp.peers, changed)
 		l.bgp.told = true
+	}
+	for _, addr := range looked {
+		var told []types.NamespacedName
+		if len(l.bgp.peers) > 0 {
+			told = l.planner.toldOf(addr)
+		}
+		l.seen.told(addr, told, time.Now())
 	}
 }
 

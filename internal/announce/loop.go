@@ -50,7 +50,7 @@ type Events interface {
 	Record(kube.Event)
 }
 
-// Config is what a Loop works with. None may be missing.
+// Config is what a Loop works with. None may be missing but PerService.
 type Config struct {
 	Node    string
 	Cluster *Cluster
@@ -61,6 +61,8 @@ type Config struct {
 	Events     Events
 	Logger     log.Logger
 	Registerer prometheus.Registerer
+	// PerService has metrics about single Services too.
+	PerService bool
 }
 
 // Loop keeps what this node announces equal to the Plan.
@@ -73,6 +75,7 @@ type Loop struct {
 	events  Events
 	logger  log.Logger
 	metrics *metrics
+	seen    *serviceMetrics
 
 	// Of the goroutine of Run.
 	memory    config.Memory
@@ -101,6 +104,7 @@ func New(c Config) *Loop {
 		events:    c.Events,
 		logger:    c.Logger,
 		metrics:   newMetrics(c.Registerer),
+		seen:      newServiceMetrics(c.Registerer, c.PerService, time.Now()),
 		planner:   newPlanner(c.Node),
 		announced: map[netip.Addr]struct{}{},
 		standsIn:  map[netip.Addr]string{},
@@ -233,6 +237,7 @@ func (l *Loop) read(p pending) {
 
 func (l *Loop) contribution(key types.NamespacedName) contribution {
 	svc, ok := l.cluster.service(key)
+	l.seen.see(key, svc, time.Now())
 	if !ok {
 		return contribution{}
 	}

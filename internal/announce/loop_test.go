@@ -166,6 +166,7 @@ type world struct {
 	services, slices, nodes, pools, l2Adv, unused *fcache.FakeControllerSource
 	ring                                          *fakeRing
 	driver                                        *fakeDriver
+	registry                                      *prometheus.Registry
 	loop                                          *Loop
 	mu                                            sync.Mutex
 	told                                          []string // the events
@@ -179,6 +180,8 @@ func newWorld(t *testing.T) *world {
 		pools: fcache.NewFakeControllerSource(), l2Adv: fcache.NewFakeControllerSource(), unused: fcache.NewFakeControllerSource(),
 		ring:   &fakeRing{self: "n1", ready: errors.New("not joined"), changed: make(chan struct{}, 1), claims: map[netip.Addr]gossip.Claim{}},
 		driver: &fakeDriver{announced: map[netip.Addr]layer2.Scope{}, changed: make(chan struct{}, 1)},
+
+		registry: prometheus.NewRegistry(),
 	}
 	w.nodes.Add(readyNode("n1", "192.0.2.11"))
 	w.nodes.Add(readyNode("n2", "192.0.2.12"))
@@ -201,7 +204,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.loop = New(Config{
 		Node: "n1", Cluster: cluster, Ring: w.ring, Layer2: w.driver, Gossip: netip.MustParseAddrPort("192.0.2.11:7947"), Events: w,
-		Logger: log.NewNopLogger(), Registerer: prometheus.NewRegistry(),
+		Logger: log.NewNopLogger(), Registerer: w.registry, PerService: true,
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	reading, stopReading := context.WithCancel(t.Context())

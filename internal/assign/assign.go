@@ -42,6 +42,8 @@ type Options struct {
 	Registry prometheus.Registerer
 	// Class is the only load balancer class to serve; empty means service.Class, and Services that name none.
 	Class string
+	// PerService has metrics about single Services too.
+	PerService bool
 }
 
 // Controller assigns addresses. Its caches run from Start on, in followers too, so that a new leader need not read
@@ -84,7 +86,7 @@ func New(o Options) *Controller {
 	if source, ok := o.Config.(*kube.ConfigMapSource); ok {
 		c.documents = newDocuments(o.Client, source)
 	}
-	c.metrics = newMetrics(c, o.Registry)
+	c.metrics = newMetrics(c, o.Registry, o.PerService)
 	return c
 }
 
@@ -162,7 +164,7 @@ func (c *Controller) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.inbox = newInbox()
-	c.desk = newDesk(c.inbox, c.logger, c.metrics.writes)
+	c.desk = newDesk(c.inbox, c.logger, c.metrics.desk)
 	c.reviewer = newReviewer(c.pause)
 	c.book = newBook(c.class)
 	c.config = configuration{}

@@ -119,6 +119,28 @@ func (c *Controller) configure() (changed bool) {
 	return true
 }
 
+// objectCount is what configuration objects are counted by.
+type objectCount struct{ kind, state string }
+
+// count counts the objects of each kind; none of any before the configuration is known.
+func (c *configuration) count() map[objectCount]int {
+	out := map[objectCount]int{}
+	if c.objects == nil {
+		return out
+	}
+	for kind := range resources {
+		out[objectCount{kind, "accepted"}], out[objectCount{kind, "refused"}] = 0, 0
+	}
+	for s, o := range c.objects {
+		state := "accepted"
+		if slices.ContainsFunc(c.problems[s], func(p config.Problem) bool { return p.Condition == config.ConditionAccepted }) {
+			state = "refused"
+		}
+		out[objectCount{o.kind, state}]++
+	}
+	return out
+}
+
 // poolsInForce are the accepted pools, and, without addresses, those that exist and are not accepted: a mistake in an
 // edit takes no address away from anybody.
 func poolsInForce(cfg *config.Config, all []*v1beta1.IPAddressPool) []config.Pool {

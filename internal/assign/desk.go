@@ -7,7 +7,6 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
-	"github.com/prometheus/client_golang/prometheus"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/cache"
@@ -38,6 +37,7 @@ type subject struct {
 type task struct {
 	subject subject
 	later   bool // not before all others are under way
+	queued  time.Time
 	do      func(context.Context) (apply func(), err error)
 }
 
@@ -53,7 +53,7 @@ type outcome struct {
 type desk struct {
 	inbox    *inbox
 	logger   log.Logger
-	total    *prometheus.CounterVec
+	metrics  deskMetrics
 	waiting  []task
 	later    []task // what waits until nothing else does
 	taken    map[subject]bool
@@ -65,8 +65,9 @@ type failure struct {
 	text  string
 }
 
-func newDesk(in *inbox, logger log.Logger, total *prometheus.CounterVec) *desk {
-	return &desk{inbox: in, logger: logger, total: total, taken: map[subject]bool{}, failures: map[subject]failure{}}
+func newDesk(in *inbox, logger log.Logger, m deskMetrics) *desk {
+	m.depth.Set(0)
+	return &desk{inbox: in, logger: logger, metrics: m, taken: map[subject]bool{}, failures: map[subject]failure{}}
 }
 
 // open starts the workers. They end when tasks is closed; then outcomes is closed.
@@ -78,8 +79,10 @@ func (d *desk) open(ctx context.Context) (tasks chan task, outcomes <-chan outco
 		workers.Go(func() {
 			for t := range tasks {
 				attempt, cancel := context.WithTimeout(ctx, kube.WriteTimeout)
+				begin := time.Now()
 				apply, err := t.do(attempt)
 				cancel()
+				d.metrics.took.Observe(time.Since(begin).Seconds())
 				out <- outcome{t.subject, apply, err}
 			}
 		})
@@ -96,6 +99,8 @@ func (d *desk) busy(s subject) bool { return d.taken[s] }
 
 func (d *desk) queue(t task) {
 	d.taken[t.subject] = true
+	t.queued = time.Now()
+	d.metrics.depth.Inc()
 	line := d.line(t.later)
 	*line = append(*line, t)
 }
@@ -121,6 +126,8 @@ func (d *desk) next(tasks chan<- task) (chan<- task, task) {
 func (d *desk) handedOut(t task) {
 	line := d.line(t.later)
 	*line = (*line)[1:]
+	d.metrics.depth.Dec()
+	d.metrics.waited.Observe(time.Since(t.queued).Seconds())
 }
 
 // done ends a task. It tells whether the subject may have its next one now; after a failure it is put into the inbox
@@ -128,7 +135,7 @@ func (d *desk) handedOut(t task) {
 func (d *desk) done(o outcome) bool {
 	s := o.subject
 	delete(d.taken, s)
-	d.total.WithLabelValues(s.resource, result(o.err)).Inc()
+	d.metrics.writes.WithLabelValues(s.resource, result(o.err)).Inc()
 	if o.err == nil {
 		delete(d.failures, s)
 		return true

@@ -34,7 +34,8 @@ type world struct {
 	registry *prometheus.Registry
 	births   int
 	// source is where the configuration comes from.
-	source func(*kube.Client, prometheus.Registerer) kube.ConfigSource
+	source     func(*kube.Client, prometheus.Registerer) kube.ConfigSource
+	perService bool // metrics too
 }
 
 func newWorld(t *testing.T) *world {
@@ -62,7 +63,7 @@ func (w *world) launch(pause time.Duration, class string) (c *Controller, stop f
 	client := w.Client()
 	w.registry = prometheus.NewRegistry()
 	events := kube.NewEvents(client, "controller", log.NewNopLogger(), w.registry)
-	c = New(Options{Client: client, Config: w.source(client, w.registry), Events: events, Logger: log.NewNopLogger(), Registry: w.registry, Class: class})
+	c = New(Options{Client: client, Config: w.source(client, w.registry), Events: events, Logger: log.NewNopLogger(), Registry: w.registry, Class: class, PerService: w.perService})
 	c.pause = pause
 	if c.Ready() == nil {
 		w.t.Error("ready before anything was read")

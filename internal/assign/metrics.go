@@ -9,34 +9,45 @@ import (
 	"heraldlb.io/herald/internal/service"
 )
 
-// metrics are what the controller counts. Gauges of pools and Services are computed when they are read, so none
-// outlives its pool.
+// metrics are what the controller counts. Gauges of pools, Services and configuration objects are computed when they are
+// read, so none outlives its object.
 type metrics struct {
 	controller *Controller
 
 	allocations *prometheus.CounterVec
-	writes      *prometheus.CounterVec
 	duration    prometheus.Histogram
+	waited      prometheus.Histogram
 	leading     prometheus.Gauge
+	desk        deskMetrics
 
-	services, addresses, inUse, outside *prometheus.Desc
+	services, addresses, inUse, outside, objects *prometheus.Desc
+	perService                                   *serviceMetrics // nil without --metrics-per-service
 }
 
-func newMetrics(c *Controller, reg prometheus.Registerer) *metrics {
+// deskMetrics are those of the writes.
+type deskMetrics struct {
+	writes       *prometheus.CounterVec
+	depth        prometheus.Gauge
+	waited, took prometheus.Histogram
+}
+
+func newMetrics(c *Controller, reg prometheus.Registerer, perService bool) *metrics {
 	m := &metrics{
 		controller: c,
+		desk:       newDeskMetrics(reg),
 		allocations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "herald_allocations_total",
 			Help: "Answers to Services that asked for addresses, by result (assigned, refused) and, for refusals, the reason.",
 		}, []string{"result", "reason"}),
-		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "herald_status_writes_total",
-			Help: "Writes of status by resource and result: ok, conflict (tried again with the newer object), error (tried again later).",
-		}, []string{"resource", "result"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "herald_assignment_duration_seconds",
 			Help:    "Time from when the controller first saw a Service that lacked its addresses until they were written to its status.",
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+		}),
+		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "herald_service_address_duration_seconds",
+			Help:    "Time from a Service's creation, which is known to the second, until its first addresses were written to its status. One that was of another type or class before counts from when the controller saw it.",
+			Buckets: []float64{1, 2, 3, 5, 10, 30, 60, 300},
 		}),
 		leading: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "herald_controller_leading",
@@ -49,8 +60,35 @@ func newMetrics(c *Controller, reg prometheus.Registerer) *metrics {
 			[]string{"pool", "family"}, nil),
 		outside: prometheus.NewDesc("herald_pool_addresses_outside", "Addresses that Services keep although their pool no longer has them.",
 			[]string{"pool", "family"}, nil),
+		objects: prometheus.NewDesc("herald_config_objects", "Configuration objects by kind and by whether their newest version is in force (accepted) or not (refused).",
+			[]string{"kind", "state"}, nil),
 	}
-	reg.MustRegister(m.allocations, m.writes, m.duration, m.leading, m)
+	if perService {
+		m.perService = newServiceMetrics()
+	}
+	reg.MustRegister(m.allocations, m.duration, m.waited, m.leading, m)
+	return m
+}
+
+func newDeskMetrics(reg prometheus.Registerer) deskMetrics {
+	buckets := []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+	m := deskMetrics{
+		writes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "herald_status_writes_total",
+			Help: "Writes of status by resource and result: ok, conflict (tried again with the newer object), error (tried again later).",
+		}, []string{"resource", "result"}),
+		depth: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "herald_write_queue_depth",
+			Help: "Writes to the API server that wait for one of the writers.",
+		}),
+		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "herald_write_queue_duration_seconds", Help: "Time that a write to the API server waited for one of the writers.", Buckets: buckets,
+		}),
+		took: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "herald_write_duration_seconds", Help: "Time that the API server took for a write, failures too.", Buckets: buckets,
+		}),
+	}
+	reg.MustRegister(m.writes, m.depth, m.waited, m.took)
 	return m
 }
 
@@ -66,8 +104,11 @@ func (m *metrics) told(t told) {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.services, m.addresses, m.inUse, m.outside} {
+	for _, d := range []*prometheus.Desc{m.services, m.addresses, m.inUse, m.outside, m.objects} {
 		ch <- d
+	}
+	if m.perService != nil {
+		m.perService.describe(ch)
 	}
 }
 
@@ -80,6 +121,11 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		if state := stateOf(e); state != "" {
 			states[state]++
 		}
+	}
+	objects := m.controller.config.count()
+	var shown []shown
+	if m.perService != nil {
+		shown = m.perService.read(m.controller.book)
 	}
 	m.controller.mu.Unlock()
 
@@ -94,6 +140,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.addresses, total, c.Pool, string(c.Family))
 		gauge(m.inUse, float64(c.Assigned), c.Pool, string(c.Family))
 		gauge(m.outside, float64(c.Outside), c.Pool, string(c.Family))
+	}
+	for o, n := range objects {
+		gauge(m.objects, float64(n), o.kind, o.state)
+	}
+	if m.perService != nil {
+		m.perService.collect(ch, shown)
 	}
 }
 

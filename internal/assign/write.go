@@ -13,6 +13,7 @@ import (
 
 	"heraldlb.io/herald/internal/ipam"
 	"heraldlb.io/herald/internal/kube"
+	"heraldlb.io/herald/internal/service"
 )
 
 // serviceWrite is a status to write, with what it was decided on.
@@ -52,6 +53,7 @@ func (c *Controller) wrote(w serviceWrite, svc *corev1.Service) {
 		e.notes = e.notes[min(len(w.notes), len(e.notes)):] // the others came while the write was under way
 		if !e.since.IsZero() && allocated(w.want.Allocated) {
 			c.metrics.duration.Observe(now.Sub(e.since).Seconds())
+			c.metrics.waited.Observe(now.Sub(service.WaitingSince(w.before, e.since)).Seconds())
 			e.since = time.Time{}
 		}
 	}

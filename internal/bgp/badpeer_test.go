@@ -105,7 +105,7 @@ func TestPeersThatMisbehaveHarmNobody(t *testing.T) {
 		"talker":  "sends more than 5000 routes",
 		"tired":   "hold timer expired",
 	} {
-		eventually(t, peer+": "+why, func() bool { return strings.Contains(sessionOf(s, peer).Error, why) })
+		eventually(t, peer+": "+why, func() bool { return strings.Contains(sessionOf(s, peer).LastError, why) })
 	}
 	s.Apply(s.peers, toAll("203.0.113.2/32"))
 	has(t, good.route, "203.0.113.2/32")

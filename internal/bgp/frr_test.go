@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -32,13 +33,21 @@ router bgp 64513
 		"six {peerAddress: '2001:db8:1::1', myASN: 64512, localASN: 64555, peerASN: 64513, ebgpMultiHop: true, families: [IPv4, IPv6]}",
 	)
 	peers[0].Password = "secret"
+	communities := config.Communities{
+		Standard: []uint32{0xffffff01},
+		Large:    []config.LargeCommunity{{64512, 1, 2}},
+		Extended: []config.ExtendedCommunity{
+			{Type: config.RouteTarget, ASN: 64512, Number: 70000}, {Type: config.RouteTarget, ASN: 4200000000, Number: 7},
+			{Type: config.RouteOrigin, Address: netip.MustParseAddr("192.0.2.1"), Number: 8},
+		},
+	}
 	s := newSpeaker(t)
 	s.Apply(peers, prefixes(map[string][]Route{
-		"203.0.113.1/32":    {{Peers: []string{"four"}, Attributes: config.Attributes{MED: number(7), Prepend: 1}, Communities: []uint32{0xffffff01}, LargeCommunities: []config.LargeCommunity{{64512, 1, 2}}}},
+		"203.0.113.1/32":    {{Peers: []string{"four"}, Attributes: config.Attributes{MED: number(7), Prepend: 1}, Communities: communities}},
 		"203.0.113.2/32":    {{Peers: []string{"six"}}},
 		"2001:db8:2::1/128": {{}},
 	}))
-	has(t, f.route, "203.0.113.1/32", "64512 64512", "metric 7", "Large Community: 64512:1:2", "no-export", "from 192.0.2.11")
+	has(t, f.route, "203.0.113.1/32", "64512 64512", "metric 7", "Large Community: 64512:1:2", "Extended Community: RT:64512:70000 SoO:192.0.2.1:8 RT:4200000000:7", "no-export", "from 192.0.2.11")
 	has(t, f.route, "203.0.113.2/32", "64555\n", "192.0.2.11 from 2001:db8:1::11")
 	has(t, f.route, "2001:db8:2::1/128", "2001:db8:1::11 from 2001:db8:1::11")
 
@@ -92,6 +101,6 @@ router bgp 64513
 		"port":     "connection refused",
 		"source":   "has no interface nothere",
 	} {
-		eventually(t, peer+" says "+why, func() bool { return strings.Contains(sessionOf(s, peer).Error, why) })
+		eventually(t, peer+" says "+why, func() bool { return strings.Contains(sessionOf(s, peer).LastError, why) })
 	}
 }

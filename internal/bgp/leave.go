@@ -27,34 +27,39 @@ const (
 )
 
 // Leave ends all sessions, and Apply does nothing any more. drainDelay is how long routers have to turn to other nodes
-// before the routes are withdrawn; it ends early when ctx is done.
+// before the routes are withdrawn; it ends early when ctx is done. Sessions tells meanwhile how far it is.
 func (s *Speaker) Leave(ctx context.Context, d Departure, drainDelay time.Duration) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	e, again := s.engine, s.left
 	s.left = true
-	if s.engine == nil {
+	s.mu.Unlock()
+	if e == nil || again {
 		return
 	}
 	text := "the speaker is being restarted"
 	if d == Drain {
 		text = "the node is being drained"
-		s.drain(ctx, drainDelay)
+		s.drain(ctx, e, drainDelay)
 	}
-	for _, session := range s.Sessions() {
+	for _, session := range s.sessions.list() {
 		if session.State == Established && (d == Drain || !session.GracefulRestart) {
-			_ = s.engine.server.DisablePeer(ctx, &api.DisablePeerRequest{Address: session.Address.String(), Communication: text}) // it is there
+			_ = e.server.DisablePeer(ctx, &api.DisablePeerRequest{Address: session.Address.String(), Communication: text}) // it is there
 		}
 	}
 	s.await(func(session Session) bool {
 		return session.State != Established || d == Restart && session.GracefulRestart
 	})
-	s.engine.stop(d == Restart)
+	s.mu.Lock()
 	s.engine = nil
+	s.mu.Unlock()
+	e.stop(d == Restart)
 }
 
 // drain makes the routes the last choice, waits, and withdraws them.
-func (s *Speaker) drain(ctx context.Context, delay time.Duration) {
+func (s *Speaker) drain(ctx context.Context, e *engine, delay time.Duration) {
+	s.mu.Lock()
 	prefixes := len(s.table.byPrefix)
+	s.mu.Unlock()
 	if prefixes == 0 {
 		return
 	}
@@ -64,8 +69,12 @@ func (s *Speaker) drain(ctx context.Context, delay time.Duration) {
 		level.Warn(s.logger).Log("msg", "the node's interfaces cannot be read; routes are withdrawn at once", "err", err)
 		return
 	}
+	s.mu.Lock()
 	places := s.sessions.locate(s.peers, links, sourceTo)
-	if err := s.engine.follow(s.table, s.table.drain(), s.peers, places, false); err != nil {
+	err = e.follow(s.table, s.table.drain(), s.peers, s.admit(places), nil)
+	steps := s.table.all()
+	s.mu.Unlock()
+	if err != nil {
 		level.Warn(s.logger).Log("msg", "routes cannot be changed; they are withdrawn at once", "err", err)
 		return
 	}
@@ -73,11 +82,10 @@ func (s *Speaker) drain(ctx context.Context, delay time.Duration) {
 	case <-ctx.Done():
 	case <-time.After(delay):
 	}
-	steps := s.table.all()
 	for i := range steps {
 		steps[i].id = 0
 	}
-	if err := s.engine.tell(steps); err != nil {
+	if err := e.tell(steps); err != nil {
 		level.Warn(s.logger).Log("msg", "routes cannot be withdrawn; the end of the sessions will do it", "err", err)
 		return
 	}
@@ -88,7 +96,7 @@ func (s *Speaker) drain(ctx context.Context, delay time.Duration) {
 func (s *Speaker) await(so func(Session) bool) {
 	for deadline := time.Now().Add(goodbye); time.Now().Before(deadline); time.Sleep(poll) {
 		all := true
-		for _, session := range s.Sessions() {
+		for _, session := range s.sessions.list() {
 			all = all && so(session)
 		}
 		if all {

@@ -13,6 +13,7 @@ type metrics struct {
 	speaker   *Speaker
 	up        *prometheus.Desc
 	state     *prometheus.Desc
+	since     *prometheus.Desc
 	sent      *prometheus.Desc
 	announced *prometheus.Desc
 	received  *prometheus.Desc
@@ -31,6 +32,7 @@ func newMetrics(reg prometheus.Registerer, s *Speaker) *metrics {
 		speaker:   s,
 		up:        perPeer("herald_bgp_session_up", "1 when the BGP session with a peer is established, else 0."),
 		state:     perPeer("herald_bgp_session_state", "1 for the state that the BGP session with a peer is in.", "state"),
+		since:     perPeer("herald_bgp_session_established_timestamp_seconds", "Unix time at which the BGP session with a peer was established; no series while it is not."),
 		sent:      perPeer("herald_bgp_updates_sent_total", "UPDATE messages sent to a peer."),
 		announced: perPeer("herald_bgp_announced_prefixes", "Prefixes that a peer has been told."),
 		received:  perPeer("herald_bgp_received_prefixes", "Prefixes that a peer sent, all of which are refused."),
@@ -45,7 +47,7 @@ func (m *metrics) vanish(peer string) { m.established.DeleteLabelValues(peer) }
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.up, m.state, m.sent, m.announced, m.received, m.prefixes} {
+	for _, d := range []*prometheus.Desc{m.up, m.state, m.since, m.sent, m.announced, m.received, m.prefixes} {
 		ch <- d
 	}
 }
@@ -59,9 +61,12 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		up := 0.0
 		if s.State == Established {
 			up = 1
+			gauge(m.since, float64(s.Since.UnixNano())/1e9, s.Peer)
 		}
 		gauge(m.up, up, s.Peer)
 		gauge(m.state, 1, s.Peer, string(s.State))
+		gauge(m.announced, float64(s.Sent), s.Peer)
+		gauge(m.received, float64(s.Received), s.Peer)
 	}
 	m.speaker.mu.Lock()
 	defer m.speaker.mu.Unlock()
@@ -74,7 +79,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for name, p := range e.peers {
 		names[p.Conf.NeighborAddress] = name
 	}
-	_ = e.server.ListPeer(context.Background(), &api.ListPeerRequest{EnableAdvertised: true}, func(p *api.Peer) {
+	_ = e.server.ListPeer(context.Background(), &api.ListPeerRequest{}, func(p *api.Peer) {
 		name, ok := names[p.State.NeighborAddress]
 		if !ok {
 			return
@@ -82,12 +87,5 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		if sent := p.State.Messages.GetSent(); sent != nil {
 			ch <- prometheus.MustNewConstMetric(m.sent, prometheus.CounterValue, float64(sent.Update), name)
 		}
-		var announced, received uint64
-		for _, a := range p.AfiSafis {
-			announced += a.State.GetAdvertised()
-			received += a.State.GetReceived()
-		}
-		gauge(m.announced, float64(announced), name)
-		gauge(m.received, float64(received), name)
 	}) // fails only once GoBGP has stopped
 }

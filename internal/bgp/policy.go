@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/osrg/gobgp/v4/api"
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
 	wire "github.com/osrg/gobgp/v4/pkg/packet/bgp"
+
+	"heraldlb.io/herald/internal/config"
 )
 
 // GoBGP holds one path for a prefix and lets the export policy say what each peer is told of it. So the path itself
@@ -133,19 +136,34 @@ func actions(r Route) *api.Actions {
 		// The leftmost is the one that this peer is shown; towards peers of the own AS there is none, and nothing to prepend.
 		a.AsPrepend = &api.AsPrependAction{UseLeftMost: true, Repeat: uint32(r.Prepend)}
 	}
-	if len(r.Communities) > 0 {
-		a.Community = &api.CommunityAction{Type: api.CommunityAction_TYPE_REPLACE}
-		for _, c := range r.Communities {
-			a.Community.Communities = append(a.Community.Communities, fmt.Sprintf("%d:%d", c>>16, c&0xffff))
-		}
+	a.Community = attach(r.Communities.Standard, func(c uint32) string { return fmt.Sprintf("%d:%d", c>>16, c&0xffff) })
+	a.LargeCommunity = attach(r.Communities.Large, func(c config.LargeCommunity) string { return fmt.Sprintf("%d:%d:%d", c[0], c[1], c[2]) })
+	a.ExtCommunity = attach(r.Communities.Extended, extended)
+	return a
+}
+
+// attach is nil when there is nothing to attach.
+func attach[T any](communities []T, text func(T) string) *api.CommunityAction {
+	if len(communities) == 0 {
+		return nil
 	}
-	if len(r.LargeCommunities) > 0 {
-		a.LargeCommunity = &api.CommunityAction{Type: api.CommunityAction_TYPE_REPLACE}
-		for _, c := range r.LargeCommunities {
-			a.LargeCommunity.Communities = append(a.LargeCommunity.Communities, fmt.Sprintf("%d:%d:%d", c[0], c[1], c[2]))
-		}
+	a := &api.CommunityAction{Type: api.CommunityAction_TYPE_REPLACE}
+	for _, c := range communities {
+		a.Communities = append(a.Communities, text(c))
 	}
 	return a
+}
+
+// extended writes a community as GoBGP reads it: an AS number of 32 bits in two halves, or it takes the number for one of 16.
+func extended(c config.ExtendedCommunity) string {
+	space := strconv.FormatUint(uint64(c.ASN), 10)
+	switch {
+	case c.Address.IsValid():
+		space = c.Address.String()
+	case c.ASN > 0xffff:
+		space = fmt.Sprintf("%d.%d", c.ASN>>16, c.ASN&0xffff)
+	}
+	return fmt.Sprintf("%s:%s:%d", c.Type, space, c.Number)
 }
 
 // assignments put the policies in force. What we say ourselves is imported too, and nothing else is.

@@ -2,10 +2,12 @@ package bgp
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/internal/config"
 )
 
@@ -24,8 +26,7 @@ type Route struct {
 	Peers []string
 
 	config.Attributes
-	Communities      []uint32
-	LargeCommunities []config.LargeCommunity
+	Communities config.Communities
 }
 
 // gracefulShutdown asks routers to prefer other ways from now on (RFC 8326).
@@ -35,9 +36,7 @@ const gracefulShutdown = 0xffff0000
 func (r Route) leaving() Route {
 	var lowest uint32
 	r.LocalPref = &lowest
-	if !slices.Contains(r.Communities, gracefulShutdown) {
-		r.Communities = append(slices.Clip(r.Communities), gracefulShutdown)
-	}
+	r.Communities.Add(config.Communities{Standard: []uint32{gracefulShutdown}})
 	return r
 }
 
@@ -45,7 +44,16 @@ func (r Route) leaving() Route {
 type treatment struct {
 	id       uint32
 	routes   []Route
-	prefixes int // that have it
+	prefixes map[v1beta1.IPFamily]int // how many have it
+}
+
+// count adds n prefixes of the family of one.
+func (tr *treatment) count(one netip.Prefix, n int) {
+	family := v1beta1.IPv6
+	if one.Addr().Is4() {
+		family = v1beta1.IPv4
+	}
+	tr.prefixes[family] += n
 }
 
 // key identifies a treatment: the same routes give the same key, and others another.
@@ -74,16 +82,7 @@ func key(routes []Route) string {
 		optional(r.LocalPref)
 		optional(r.MED)
 		number(r.Prepend)
-		number(len(r.Communities))
-		for _, c := range r.Communities {
-			number(int(c))
-		}
-		number(len(r.LargeCommunities))
-		for _, c := range r.LargeCommunities {
-			number(int(c[0]))
-			number(int(c[1]))
-			number(int(c[2]))
-		}
+		b = fmt.Append(b, r.Communities)
 	}
 	return string(b)
 }
@@ -114,7 +113,7 @@ func (t *table) set(changed map[netip.Prefix][]Route) []step {
 		old, had := t.byPrefix[prefix]
 		if len(routes) == 0 {
 			if had {
-				t.byKey[old].prefixes--
+				t.byKey[old].count(prefix, -1)
 				delete(t.byPrefix, prefix)
 				steps = append(steps, step{prefix: prefix})
 			}
@@ -128,10 +127,10 @@ func (t *table) set(changed map[netip.Prefix][]Route) []step {
 			continue
 		}
 		if had {
-			t.byKey[old].prefixes--
+			t.byKey[old].count(prefix, -1)
 		}
 		tr := t.treatment(k, routes)
-		tr.prefixes++
+		tr.count(prefix, 1)
 		t.byPrefix[prefix] = k
 		steps = append(steps, step{prefix, tr.id})
 	}
@@ -163,7 +162,7 @@ func (t *table) treatment(k string, routes []Route) *treatment {
 	if tr := t.byKey[k]; tr != nil {
 		return tr
 	}
-	tr := &treatment{routes: routes}
+	tr := &treatment{routes: routes, prefixes: map[v1beta1.IPFamily]int{}}
 	if n := len(t.free); n > 0 {
 		tr.id, t.free = t.free[n-1], t.free[:n-1]
 	} else {
@@ -177,7 +176,7 @@ func (t *table) treatment(k string, routes []Route) *treatment {
 func (t *table) sweep() bool {
 	any := false
 	for k, tr := range t.byKey {
-		if tr.prefixes == 0 {
+		if tr.prefixes[v1beta1.IPv4]+tr.prefixes[v1beta1.IPv6] == 0 {
 			any = true
 			t.free = append(t.free, tr.id)
 			delete(t.byKey, k)

@@ -83,10 +83,11 @@ func (b *bird) route(prefix string) string {
 	return out
 }
 
-// frr is FRR's bgpd on a host, which gives its kernel no route.
+// frr is FRR on a host: bgpd, which gives its kernel no route, and for a configuration with BFD in it zebra and bfdd, without
+// which bgpd has none.
 type frr struct {
 	t    *testing.T
-	vty  string
+	dir  string
 	stop func()
 }
 
@@ -95,21 +96,39 @@ func newFRR(h *host, conf string) *frr {
 	program, err := cache(h.t).FRR(h.t.Context())
 	check(h.t, err)
 	dir := h.t.TempDir()
-	f := &frr{t: h.t, vty: filepath.Join(dir, "bgpd.vty")}
-	check(h.t, os.WriteFile(filepath.Join(dir, "bgpd.conf"), []byte("hostname frr\nlog stdout\n"+conf), 0o644))
+	f := &frr{t: h.t, dir: dir}
+	check(h.t, os.WriteFile(filepath.Join(dir, "conf"), []byte("hostname frr\nlog stdout\n"+conf), 0o644))
 	check(h.t, os.WriteFile(filepath.Join(dir, "group"), []byte("root:x:0:\nfrrvty:x:999:root\nfrr:x:998:\n"), 0o644))
 	check(h.t, os.WriteFile(filepath.Join(dir, "passwd"), []byte("root:x:0:0:root:/root:/bin/sh\nfrr:x:998:998::/:/bin/false\n"), 0o644))
-	script := `mount --make-rprivate / && mount --bind "$1/group" /etc/group && mount --bind "$1/passwd" /etc/passwd && ` +
-		`exec "$2/bgpd" -Z -u root -g root -f "$1/bgpd.conf" -i "$1/pid" --vty_socket "$1" -P 0 --log stdout`
-	f.stop = h.run([]string{"LD_LIBRARY_PATH=" + program.LibraryPath}, "unshare", "--mount", "sh", "-c", script, "sh", dir, program.Daemons)
+	script := `mount --make-rprivate / && mount --bind group /etc/group && mount --bind passwd /etc/passwd && ` +
+		`exec "$0" -u root -g root -i "$PWD/$1.pid" --vty_socket "$PWD" --log stdout "${@:2}"`
+	daemon := func(name string, args ...string) (stop func()) {
+		args = append([]string{"--mount", "bash", "-c", "cd " + dir + " && " + script, filepath.Join(program.Daemons, name), name}, args...)
+		return h.run([]string{"LD_LIBRARY_PATH=" + program.LibraryPath}, "unshare", args...)
+	}
+	if !strings.Contains(conf, "\nbfd\n") {
+		f.stop = daemon("bgpd", "-Z", "-P", "0", "-f", filepath.Join(dir, "conf"))
+	} else {
+		socket := filepath.Join(dir, "zserv")
+		zebra := daemon("zebra", "-P", "0", "-z", socket)
+		eventually(h.t, "zebra listens", func() bool { _, err := os.Stat(socket); return err == nil })
+		bgp, bfd, _ := strings.Cut(conf, "\nbfd\n")
+		check(h.t, os.WriteFile(filepath.Join(dir, "bfdd.conf"), []byte("bfd\n"+bfd), 0o644))
+		check(h.t, os.WriteFile(filepath.Join(dir, "conf"), []byte("hostname frr\nlog stdout\n"+bgp+"\n"), 0o644))
+		bfdd := daemon("bfdd", "-P", "0", "-z", socket, "--bfdctl", filepath.Join(dir, "bfdd.sock"), "-f", filepath.Join(dir, "bfdd.conf"))
+		bgpd := daemon("bgpd", "-P", "0", "-z", socket, "-f", filepath.Join(dir, "conf"))
+		f.stop = func() { bgpd(); bfdd(); zebra() }
+	}
 	eventually(h.t, "FRR answers", func() bool { return f.ask("show version") != "" })
 	return f
 }
 
-// ask returns the answer to the last of some commands on FRR's vty socket: commands end with a zero byte, answers with three and a
-// status.
-func (f *frr) ask(commands ...string) string {
-	c, err := net.Dial("unix", f.vty)
+// ask returns bgpd's answer to the last of some commands.
+func (f *frr) ask(commands ...string) string { return f.askOf("bgpd", commands...) }
+
+// askOf asks a daemon on its vty socket: commands end with a zero byte, answers with three and a status.
+func (f *frr) askOf(daemon string, commands ...string) string {
+	c, err := net.Dial("unix", filepath.Join(f.dir, daemon+".vty"))
 	if err != nil {
 		return ""
 	}

@@ -20,40 +20,14 @@ import (
 	"heraldlb.io/herald/api/v1beta1"
 )
 
-// State is that of a session, in the words of RFC 4271.
-type State string
-
-// The values of State. Waiting and Disabled are not of the protocol: no session is attempted then.
-const (
-	Waiting     State = "Waiting"
-	Disabled    State = "Disabled"
-	Idle        State = "Idle"
-	Connect     State = "Connect"
-	Active      State = "Active"
-	OpenSent    State = "OpenSent"
-	OpenConfirm State = "OpenConfirm"
-	Established State = "Established"
-)
-
-// Session is what is known of the session with a peer.
-type Session struct {
-	Peer     string
-	Address  netip.Addr // invalid while it is not known
-	State    State
-	Since    time.Time
-	Families []v1beta1.IPFamily
-	// GracefulRestart: the router keeps the routes over a restart of this process.
-	GracefulRestart bool
-	// Error is why there is no session, or why the last one ended; empty when there was none.
-	Error string
-}
-
 // sessions holds the sessions' states, and what the states depend on that is not GoBGP's. GoBGP calls it, so nobody calls
 // GoBGP while holding mu.
 type sessions struct {
 	logger  log.Logger
 	metrics *metrics
 	now     func() time.Time
+
+	changes chan struct{} // of what Changed tells
 
 	mu     sync.Mutex
 	byName map[string]*session
@@ -63,20 +37,21 @@ type session struct {
 	Session
 	peer    Peer
 	note    string    // why the session is about to end
+	broken  bool      // BFD found the path broken, and has not been up since
 	limited time.Time // since when the session is closed because the peer sent too much
 }
 
 func newSessions(logger log.Logger) *sessions {
-	return &sessions{logger: logger, now: time.Now, byName: map[string]*session{}}
+	return &sessions{logger: logger, now: time.Now, changes: make(chan struct{}, 1), byName: map[string]*session{}}
 }
 
-// Sessions returns what is known of each peer's session, by name.
-func (s *Speaker) Sessions() []Session {
-	s.sessions.mu.Lock()
-	defer s.sessions.mu.Unlock()
-	out := make([]Session, 0, len(s.sessions.byName))
-	for _, name := range slices.Sorted(maps.Keys(s.sessions.byName)) {
-		out = append(out, s.sessions.byName[name].Session)
+// list returns what is known without asking GoBGP, by name.
+func (t *sessions) list() []Session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]Session, 0, len(t.byName))
+	for _, name := range slices.Sorted(maps.Keys(t.byName)) {
+		out = append(out, t.byName[name].Session)
 	}
 	return out
 }
@@ -89,7 +64,10 @@ func (t *sessions) get(p Peer) *session {
 		t.byName[p.Name] = s
 		t.metrics.appear(p.Name)
 	}
-	s.peer, s.Families = p, p.Families
+	s.peer = p
+	if s.State != Established {
+		s.Families = p.Families
+	}
 	return s
 }
 
@@ -132,30 +110,47 @@ func (t *sessions) forget(peers []Peer) {
 		if !slices.ContainsFunc(peers, func(p Peer) bool { return p.Name == name }) {
 			delete(t.byName, name)
 			t.metrics.vanish(name)
+			t.tell()
 		}
 	}
 }
 
-// enter changes a session's state, and logs when it comes up and goes down.
+// enter changes a session's state, and tells when it comes up and goes down.
 func (t *sessions) enter(s *session, state State, why string) {
 	was := s.State
-	if state == was && (why == "" || why == s.Error) {
+	if state == was && (why == "" || why == s.LastError) {
 		return
 	}
-	if state != was {
-		s.State, s.Since = state, t.now()
+	s.State = state
+	if state != was && !(attempted(state) && attempted(was)) {
+		s.Since = t.now()
+		t.tell()
 	}
 	switch {
 	case state == Established:
-		s.Error = ""
 		t.metrics.established.WithLabelValues(s.Peer).Inc()
 		level.Info(t.logger).Log("msg", "BGP session is established", "peer", s.Peer, "address", s.Address)
 	case was == Established:
-		s.Error, s.GracefulRestart = cmp.Or(why, "the session ended"), false
-		level.Warn(t.logger).Log("msg", "BGP session has ended", "peer", s.Peer, "address", s.Address, "reason", s.Error)
-	case why != "" && why != s.Error:
-		s.Error = why
+		s.fail(cmp.Or(why, "the session ended"), t.now())
+		s.GracefulRestart, s.Families = false, s.peer.Families
+		level.Warn(t.logger).Log("msg", "BGP session has ended", "peer", s.Peer, "address", s.Address, "reason", s.LastError)
+	case why != "" && why != s.LastError:
+		s.fail(why, t.now())
+		t.tell()
 		level.Warn(t.logger).Log("msg", "there is no BGP session", "peer", s.Peer, "address", s.Address, "state", state, "reason", why)
+	}
+}
+
+// attempted tells whether a session in this state is being set up.
+func attempted(s State) bool { return s != Waiting && s != Disabled && s != Established }
+
+func (s *session) fail(why string, now time.Time) { s.LastError, s.LastErrorTime = why, now }
+
+// tell lets whoever waits for Changed look.
+func (t *sessions) tell() {
+	select {
+	case t.changes <- struct{}{}:
+	default: // there is something to look at already
 	}
 }
 
@@ -188,6 +183,7 @@ func (e *engine) changed(event *apiutil.WatchEventMessage_PeerEvent, _ time.Time
 			continue
 		}
 		if st.SessionState == wire.BGP_FSM_ESTABLISHED {
+			s.ASN, s.RouterID, s.Families = st.PeerASN, st.RouterID, agreed(s.peer.Families, st.RemoteCap)
 			s.GracefulRestart = s.peer.GracefulRestart != nil && slices.ContainsFunc(st.RemoteCap, func(c wire.ParameterCapabilityInterface) bool {
 				return c.Code() == wire.BGP_CAP_GRACEFUL_RESTART
 			})
@@ -209,6 +205,23 @@ func (e *engine) changed(event *apiutil.WatchEventMessage_PeerEvent, _ time.Time
 			t.enter(s, Disabled, "")
 		}
 	}
+}
+
+// agreed are those of the families wanted that a router with these capabilities takes.
+func agreed(wanted []v1beta1.IPFamily, capabilities []wire.ParameterCapabilityInterface) []v1beta1.IPFamily {
+	takes := func(f wire.Family) bool {
+		return slices.ContainsFunc(capabilities, func(c wire.ParameterCapabilityInterface) bool {
+			mp, ok := c.(*wire.CapMultiProtocol)
+			return ok && mp.CapValue == f
+		})
+	}
+	var out []v1beta1.IPFamily
+	for _, f := range wanted {
+		if takes(family(f)) {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 // refuseInternal ends a session whose peer has the own AS number where dynamicASN says that it must not.

@@ -37,9 +37,12 @@ type Speaker struct {
 	mu      sync.Mutex // of what follows; held over calls into GoBGP, which none of the peers can hold up
 	engine  *engine    // nil until there is a peer, and after Leave
 	left    bool
-	started bool // the first peers have been added: those that come later were not left by a process before this one
+	started bool // Apply was called
 	peers   []Peer
-	table   *table
+	// waited are the peers that may still wait for who was here before: for the process before this one, or the engine
+	// before this one. Those that are configured later do not.
+	waited map[string]struct{}
+	table  *table
 }
 
 // New makes a Speaker. It says nothing before Apply. routerID is the BGP identifier of the node, an IPv4 address.
@@ -78,8 +81,18 @@ func (s *Speaker) Apply(peers []Peer, changed map[netip.Prefix][]Route) {
 		return
 	}
 	s.peers = slices.SortedFunc(slices.Values(peers), peerName)
+	if !s.started {
+		s.started, s.waited = true, names(s.peers)
+	}
 	s.follow(s.table.set(changed))
-	s.started = true
+}
+
+func names(peers []Peer) map[string]struct{} {
+	out := map[string]struct{}{}
+	for _, p := range peers {
+		out[p.Name] = struct{}{}
+	}
+	return out
 }
 
 // follow makes GoBGP what it should be: the policy first, then the paths, then the peers.
@@ -99,24 +112,22 @@ func (s *Speaker) follow(steps []step) {
 		s.engine.stop(true)
 		s.engine = nil
 	}
-	restarting := !s.started
 	if s.engine == nil {
-		restarting = true
+		s.waited = names(s.peers)
 		steps = s.table.all()
 		if s.engine, err = start(want, s.logger, s.sessions); err != nil {
 			level.Error(s.logger).Log("msg", "BGP cannot be started, and will be tried again", "err", err)
 			return
 		}
 	}
-	if err := s.engine.follow(s.table, steps, s.peers, places, restarting); err != nil {
+	if s.watcher != nil {
+		s.watcher.Set(watched(s.peers, places))
+	}
+	if err := s.engine.follow(s.table, steps, s.peers, s.admit(places), s.waited); err != nil {
 		// Every call was judged by us before; what still fails would leave GoBGP in a state that nobody knows.
 		level.Error(s.logger).Log("msg", "BGP sessions are set up anew: a change was refused", "err", err)
 		s.engine.stop(true)
 		s.engine = nil
-		return
-	}
-	if s.watcher != nil {
-		s.watcher.Set(watched(s.peers, places))
 	}
 }
 
@@ -227,8 +238,9 @@ func (e *engine) setPolicies(p *api.SetPoliciesRequest) error {
 	return nil
 }
 
-// follow takes steps, and makes the sessions those of the peers that have a place.
-func (e *engine) follow(t *table, steps []step, peers []Peer, places map[string]place, restarting bool) error {
+// follow takes steps, and makes the sessions those of the peers that have a place. Those that are added are struck off
+// waited.
+func (e *engine) follow(t *table, steps []step, peers []Peer, places map[string]place, waited map[string]struct{}) error {
 	var present []told
 	wanted := map[string]*api.Peer{}
 	for _, p := range peers {
@@ -259,9 +271,11 @@ func (e *engine) follow(t *table, steps []step, peers []Peer, places map[string]
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(wanted)) {
+		_, restarting := waited[name]
 		if err := e.add(name, wanted[name], restarting); err != nil {
 			return err
 		}
+		delete(waited, name)
 	}
 	e.sessions.forget(peers)
 	return nil

@@ -2,6 +2,7 @@ package bgp
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,13 @@ func (f *fakeWatcher) Set(s []bfd.Session) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sessions = s
+}
+
+func (f *fakeWatcher) State(peer netip.Addr) (bfd.Status, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known := slices.ContainsFunc(f.sessions, func(s bfd.Session) bool { return s.Peer == peer })
+	return bfd.Status{State: bfd.Up}, known
 }
 
 func TestABrokenPathEndsTheSession(t *testing.T) {
@@ -48,7 +56,7 @@ protocol bgp tor { local 192.0.2.1 as 64513; neighbor 192.0.2.11 as 64512; passi
 	}
 	s.PathChanged(bfd.Change{Peer: want.Peer, State: bfd.Down, Diagnostic: bfd.DetectionTimeExpired})
 	hasNot(t, b.route, "203.0.113.1/32")
-	eventually(t, "the reason is told", func() bool { return strings.Contains(sessionOf(s, "tor").Error, "BFD") })
+	eventually(t, "the reason is told", func() bool { return strings.Contains(sessionOf(s, "tor").LastError, "BFD") })
 	has(t, b.route, "203.0.113.1/32")
 	s.Apply(peers[:1], nil)
 	if len(w.sessions) != 0 {

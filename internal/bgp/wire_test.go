@@ -12,10 +12,19 @@ import (
 	"heraldlb.io/herald/internal/config"
 )
 
-// peersOf reads BGPPeers from lines "name {spec}", as a node with no labels has them.
+// quick is a profile that finds a broken path after 150 ms.
+const quick = `
+apiVersion: heraldlb.io/v1beta1
+kind: BFDProfile
+metadata: {name: quick}
+spec: {receiveInterval: 50, transmitInterval: 50, detectMultiplier: 3}
+`
+
+// peersOf reads BGPPeers from lines "name {spec}", as a node with no labels has them. There is the BFDProfile quick.
 func peersOf(t *testing.T, lines ...string) []Peer {
 	t.Helper()
 	var b strings.Builder
+	b.WriteString(quick)
 	for _, l := range lines {
 		name, spec, _ := strings.Cut(l, " ")
 		b.WriteString("---\napiVersion: heraldlb.io/v1beta1\nkind: BGPPeer\nmetadata: {name: " + name + "}\nspec: " + spec + "\n")
@@ -116,12 +125,20 @@ protocol bgp inner { local 198.51.100.1 as 64512; neighbor 198.51.100.11 as 6451
 		"inner {peerAddress: 198.51.100.1, myASN: 64512, dynamicASN: internal, passwordSecret: {name: s}}",
 	)
 	peers[0].Password = "secret" // of inner, which is the first by name
+	communities := config.Communities{
+		Standard: []uint32{64512<<16 | 100, 0xffffff01},
+		Large:    []config.LargeCommunity{{64512, 1, 2}},
+		Extended: []config.ExtendedCommunity{
+			{Type: config.RouteTarget, ASN: 64512, Number: 70000}, {Type: config.RouteTarget, ASN: 4200000000, Number: 7},
+			{Type: config.RouteOrigin, Address: netip.MustParseAddr("192.0.2.1"), Number: 8},
+		},
+	}
 	s := newSpeaker(t)
 	s.Apply(peers, prefixes(map[string][]Route{
 		"203.0.113.1/32":    {{}},
 		"203.0.113.64/26":   {{Attributes: config.Attributes{MED: number(50), LocalPref: number(200), Prepend: 2}}},
-		"2001:db8:2::1/128": {{Communities: []uint32{64512<<16 | 100, 0xffffff01}, LargeCommunities: []config.LargeCommunity{{64512, 1, 2}}}},
-		"203.0.113.2/32":    {{Peers: []string{"inner"}, Attributes: config.Attributes{LocalPref: number(0)}}, {Peers: []string{"plain"}, Communities: []uint32{1<<16 | 2}}},
+		"2001:db8:2::1/128": {{Communities: communities}},
+		"203.0.113.2/32":    {{Peers: []string{"inner"}, Attributes: config.Attributes{LocalPref: number(0)}}, {Peers: []string{"plain"}, Communities: config.Communities{Standard: []uint32{1<<16 | 2}}}},
 		"203.0.113.3/32":    {{Peers: []string{"six"}}},
 		"2001:db8:3::/64":   {{Peers: []string{"nobody"}}},
 	}))
@@ -136,7 +153,8 @@ protocol bgp inner { local 198.51.100.1 as 64512; neighbor 198.51.100.11 as 6451
 	}
 	has(t, in("master4"), "203.0.113.1/32", "BGP.as_path: 64512", "BGP.next_hop: 192.0.2.11", "BGP.origin: IGP")
 	has(t, in("master4"), "203.0.113.64/26", "BGP.as_path: 64512 64512 64512", "BGP.med: 50")
-	has(t, in("master6"), "2001:db8:2::1/128", "BGP.next_hop: 2001:db8:1::11", "BGP.community: (64512,100) (65535,65281)", "BGP.large_community: (64512, 1, 2)")
+	has(t, in("master6"), "2001:db8:2::1/128", "BGP.next_hop: 2001:db8:1::11", "BGP.community: (64512,100) (65535,65281)", "BGP.large_community: (64512, 1, 2)",
+		"BGP.ext_community: (rt, 64512, 70000) (rt, 4200000000, 7) (ro, 192.0.2.1, 8)")
 	has(t, in("master4"), "203.0.113.2/32", "BGP.community: (1,2)")
 	has(t, inner.route, "203.0.113.2/32", "BGP.local_pref: 0\n", "BGP.as_path: \n")
 	has(t, inner.route, "203.0.113.64/26", "BGP.local_pref: 200", "BGP.as_path: \n")

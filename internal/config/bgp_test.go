@@ -153,7 +153,8 @@ func TestAnAggregateLeavesOutThePoolItWouldGoBeyond(t *testing.T) {
 func TestWhatAnAdvertisementOfBGPAttaches(t *testing.T) {
 	cfg, problems := judged(t,
 		"Community names o {communities: [{name: rack, value: '64512:7'}, {name: site, value: 'large:1:2:3'}]}",
-		"BGPAdvertisement a o {localPref: 0, med: 4294967295, asPathPrepend: 2, communities: [site, no-export, '64512:7', rack, 'large:1:2:2', '0:1']}")
+		"BGPAdvertisement a o {localPref: 0, med: 4294967295, asPathPrepend: 2, communities: [site, no-export, '64512:7', rack, 'large:1:2:2', '0:1', "+
+			"'soo:4200000000:65535', 'rt:192.0.2.1:7', 'rt:65535:4294967295', 'rt:64512:7', 'rt:64512:7']}")
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
@@ -161,11 +162,16 @@ func TestWhatAnAdvertisementOfBGPAttaches(t *testing.T) {
 	if a.LocalPref == nil || *a.LocalPref != 0 || a.MED == nil || *a.MED != 4294967295 || a.Prepend != 2 {
 		t.Errorf("attributes %+v", a.Attributes)
 	}
-	if want := []uint32{1, 64512<<16 | 7, 0xffffff01}; !slices.Equal(a.Communities, want) {
-		t.Errorf("communities %x, want %x", a.Communities, want)
+	want := config.Communities{
+		Standard: []uint32{1, 64512<<16 | 7, 0xffffff01},
+		Large:    []config.LargeCommunity{{1, 2, 2}, {1, 2, 3}},
+		Extended: []config.ExtendedCommunity{
+			{Type: config.RouteTarget, ASN: 64512, Number: 7}, {Type: config.RouteTarget, ASN: 65535, Number: 4294967295},
+			{Type: config.RouteTarget, Address: netip.MustParseAddr("192.0.2.1"), Number: 7}, {Type: config.RouteOrigin, ASN: 4200000000, Number: 65535},
+		},
 	}
-	if want := []config.LargeCommunity{{1, 2, 2}, {1, 2, 3}}; !slices.Equal(a.LargeCommunities, want) {
-		t.Errorf("large communities %v, want %v", a.LargeCommunities, want)
+	if !a.Communities.Equal(want) {
+		t.Errorf("communities\n%v, want\n%v", a.Communities, want)
 	}
 }
 

@@ -26,9 +26,8 @@ type BGPAdvertisement struct {
 	Attributes
 	Rank int // by age, 0 is the oldest
 
-	// Communities and LargeCommunities are sorted. Those of all advertisements of a prefix are attached to it.
-	Communities      []uint32
-	LargeCommunities []LargeCommunity
+	// Communities of all advertisements of a prefix are attached to it.
+	Communities Communities
 
 	beyond []string // the pools that the aggregate would go beyond, sorted
 }
@@ -83,8 +82,7 @@ func (b *builder) bgpAdvertisement(a *v1beta1.BGPAdvertisement) {
 	}
 	v.within("spec.asPathPrepend", int64(a.Spec.ASPathPrepend), 0, 32)
 	v.notEmpty("spec.peers", a.Spec.Peers != nil && len(a.Spec.Peers) == 0, everyPeer)
-	values := b.communities(v, a.Spec.Communities)
-	out.Communities, out.LargeCommunities = values.standard, values.large
+	out.Communities = b.communities(v, a.Spec.Communities)
 	out.Pools = b.pools(v, a.Spec.IPAddressPools, a.Spec.IPAddressPoolSelectors)
 	if v.refused {
 		return

@@ -47,6 +47,7 @@ type BGPPeer struct {
 	MinimumTTL      int              // 0 means that GTSM is off
 	GracefulRestart *GracefulRestart // nil means off
 	BFD             *BFDProfile      // nil means off, or that the profile is not in force
+	BFDStrictMode   bool             // no session while BFD is not up
 
 	// Families are sorted. Nil stands for the family of the address until PeersOn has filled it in.
 	Families []v1beta1.IPFamily
@@ -85,6 +86,7 @@ func (b *builder) bgpPeer(p *v1beta1.BGPPeer) {
 		DynamicASN:      s.DynamicASN,
 		SourceInterface: s.SourceInterface,
 		EBGPMultiHop:    s.EBGPMultiHop,
+		BFDStrictMode:   s.BFDStrictMode,
 		Passive:         s.Passive,
 		Disabled:        s.Disabled,
 		nodes:           v.selectors("spec.nodeSelectors", s.NodeSelectors, everyNode),
@@ -114,6 +116,9 @@ func (b *builder) bgpPeer(p *v1beta1.BGPPeer) {
 			v.refuse("spec.ttlSecurity", ReasonConflictingFields, "ttlSecurity and ebgpMultiHop exclude each other: for a distant peer write ttlSecurity alone with a lower minimumTtl")
 		}
 	}
+	if s.BFDStrictMode && s.BFDProfile == "" {
+		v.refuse("spec.bfdStrictMode", ReasonConflictingFields, "bfdStrictMode needs a bfdProfile: name one, or remove bfdStrictMode")
+	}
 	if s.Interface != "" && s.EBGPMultiHop {
 		v.refuse("spec.ebgpMultiHop", ReasonConflictingFields, "a peer on an interface is one hop away: remove ebgpMultiHop")
 	}
@@ -135,7 +140,11 @@ func (b *builder) bgpPeer(p *v1beta1.BGPPeer) {
 			profile := b.config.BFDProfiles[i]
 			out.BFD = &profile
 		} else {
-			v.unresolved("spec.bfdProfile", ReasonBFDProfileNotFound, "no BFDProfile %s is in force, so BFD is off: create it, or see its condition Accepted", s.BFDProfile)
+			without := "BFD is off"
+			if s.BFDStrictMode {
+				without = "there is no session"
+			}
+			v.unresolved("spec.bfdProfile", ReasonBFDProfileNotFound, "no BFDProfile %s is in force, so %s: create it, or see its condition Accepted", s.BFDProfile, without)
 		}
 	}
 	b.config.BGPPeers = append(b.config.BGPPeers, out)

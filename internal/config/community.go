@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -10,13 +12,50 @@ import (
 	"heraldlb.io/herald/api/v1beta1"
 )
 
+// Communities are the communities of a route, each kind sorted and without doubles.
+type Communities struct {
+	Standard []uint32
+	Large    []LargeCommunity
+	Extended []ExtendedCommunity
+}
+
 // LargeCommunity is a BGP large community (RFC 8092): the global administrator and two local data parts.
 type LargeCommunity [3]uint32
 
-// communities are values of both kinds.
-type communities struct {
-	standard []uint32
-	large    []LargeCommunity
+// ExtendedCommunity is a route target or a route origin (RFC 4360, RFC 5668): a number within the space of an AS or of an
+// IPv4 address.
+type ExtendedCommunity struct {
+	Type    string     // RouteTarget or RouteOrigin
+	Address netip.Addr // invalid when it is ASN that gives the space
+	ASN     uint32
+	Number  uint32 // of 16 bits, and of 32 where ASN has 16
+}
+
+// The types of extended communities, as they are written.
+const (
+	RouteTarget = "rt"
+	RouteOrigin = "soo"
+)
+
+// Add adds all of another.
+func (c *Communities) Add(more Communities) {
+	c.Standard = union(c.Standard, more.Standard, cmp.Compare)
+	c.Large = union(c.Large, more.Large, func(x, y LargeCommunity) int { return slices.Compare(x[:], y[:]) })
+	c.Extended = union(c.Extended, more.Extended, func(x, y ExtendedCommunity) int {
+		return cmp.Or(cmp.Compare(x.Type, y.Type), x.Address.Compare(y.Address), cmp.Compare(x.ASN, y.ASN), cmp.Compare(x.Number, y.Number))
+	})
+}
+
+// Equal tells whether both have the same.
+func (c Communities) Equal(o Communities) bool {
+	return slices.Equal(c.Standard, o.Standard) && slices.Equal(c.Large, o.Large) && slices.Equal(c.Extended, o.Extended)
+}
+
+// union returns what is in x or in y, in order, in a slice of its own.
+func union[T comparable](x, y []T, order func(T, T) int) []T {
+	all := slices.Concat(x, y)
+	slices.SortFunc(all, order)
+	return slices.Compact(all)
 }
 
 // wellKnown are the communities of IANA's registry that routers act on (RFC 1997, 3765, 7611, 7999, 8326, 9494).
@@ -34,22 +73,47 @@ var wellKnown = map[string]uint32{
 
 var communityName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{0,63}$`)
 
-// parse adds one value: 64512:100, or large:64512:1:2.
-func (c *communities) parse(value string) error {
-	if rest, isLarge := strings.CutPrefix(value, "large:"); isLarge {
+// parseCommunity reads one value: 64512:100, large:64512:1:2, rt:64512:100 or soo:192.0.2.1:100.
+func parseCommunity(value string) (Communities, error) {
+	kind, rest, _ := strings.Cut(value, ":")
+	switch kind {
+	case "large":
 		n, ok := parts(rest, 3, 32)
 		if !ok {
-			return fmt.Errorf("%q is no large community: write three numbers, each 4294967295 at most, as large:64512:1:2", value)
+			return Communities{}, fmt.Errorf("%q is no large community: write three numbers, each 4294967295 at most, as large:64512:1:2", value)
 		}
-		c.large = append(c.large, LargeCommunity(n))
-		return nil
+		return Communities{Large: []LargeCommunity{LargeCommunity(n)}}, nil
+	case RouteTarget, RouteOrigin:
+		e, ok := parseExtended(kind, rest)
+		if !ok {
+			return Communities{}, fmt.Errorf("%q is no extended community: write an AS number or an IPv4 address and a number as %s:64512:100; "+
+				"the number is 65535 at most, and 4294967295 after an AS number up to 65535", value, kind)
+		}
+		return Communities{Extended: []ExtendedCommunity{e}}, nil
 	}
 	n, ok := parts(value, 2, 16)
 	if !ok {
-		return fmt.Errorf("%q is no community: write two numbers, each 65535 at most, as 64512:100, or a large one as large:64512:1:2", value)
+		return Communities{}, fmt.Errorf("%q is no community: write two numbers, each 65535 at most, as 64512:100, a large one as large:64512:1:2, "+
+			"or an extended one as rt:64512:100 or soo:64512:100", value)
 	}
-	c.standard = append(c.standard, n[0]<<16|n[1])
-	return nil
+	return Communities{Standard: []uint32{n[0]<<16 | n[1]}}, nil
+}
+
+// parseExtended reads what follows the type of an extended community.
+func parseExtended(kind, value string) (ExtendedCommunity, bool) {
+	out := ExtendedCommunity{Type: kind}
+	if n, ok := parts(value, 2, 32); ok {
+		out.ASN, out.Number = n[0], n[1]
+		return out, out.ASN < 1<<16 || out.Number < 1<<16
+	}
+	space, number, _ := strings.Cut(value, ":")
+	a, err := netip.ParseAddr(space)
+	n, ok := parts(number, 1, 16)
+	if err != nil || !a.Is4() || !ok {
+		return out, false
+	}
+	out.Address, out.Number = a, n[0]
+	return out, true
 }
 
 // parts reads numbers between colons.
@@ -69,22 +133,9 @@ func parts(s string, want, bits int) ([]uint32, bool) {
 	return out, true
 }
 
-func (c *communities) add(more communities) {
-	c.standard = append(c.standard, more.standard...)
-	c.large = append(c.large, more.large...)
-}
-
-// sort puts the values in order and drops those that are there twice.
-func (c *communities) sort() {
-	slices.Sort(c.standard)
-	c.standard = slices.Compact(c.standard)
-	slices.SortFunc(c.large, func(x, y LargeCommunity) int { return slices.Compare(x[:], y[:]) })
-	c.large = slices.Compact(c.large)
-}
-
 // alias is what a name stands for, and the Community that says so.
 type alias struct {
-	value communities
+	value Communities
 	owner string
 }
 
@@ -94,7 +145,7 @@ func (b *builder) community(c *v1beta1.Community) {
 	if len(c.Spec.Communities) == 0 {
 		v.refuse("spec.communities", ReasonInvalidValue, "the list is empty: give a name to a community, or delete the object")
 	}
-	names := map[string]communities{}
+	names := map[string]Communities{}
 	for i, one := range c.Spec.Communities {
 		field := fmt.Sprintf("spec.communities[%d]", i)
 		if !communityName.MatchString(one.Name) {
@@ -110,8 +161,8 @@ func (b *builder) community(c *v1beta1.Community) {
 		if older, taken := b.aliases[one.Name]; taken {
 			v.refuse(field+".name", ReasonConflict, "%s is a name that the older Community %s gives: remove it from one of the two", one.Name, older.owner)
 		}
-		var value communities
-		if err := value.parse(one.Value); err != nil {
+		value, err := parseCommunity(one.Value)
+		if err != nil {
 			v.refuse(field+".value", ReasonInvalidValue, "%v", err)
 		}
 		names[one.Name] = value
@@ -125,25 +176,26 @@ func (b *builder) community(c *v1beta1.Community) {
 }
 
 // communities reads what an advertisement attaches. A name that no Community gives is left off.
-func (b *builder) communities(v *verdict, in []string) communities {
+func (b *builder) communities(v *verdict, in []string) Communities {
 	v.notEmpty("spec.communities", in != nil && len(in) == 0, "to attach none")
-	var out communities
+	var out Communities
 	for i, s := range in {
 		field := fmt.Sprintf("spec.communities[%d]", i)
 		if !communityName.MatchString(s) {
-			if err := out.parse(s); err != nil {
+			value, err := parseCommunity(s)
+			if err != nil {
 				v.refuse(field, ReasonInvalidValue, "%v", err)
 			}
+			out.Add(value)
 			continue
 		}
 		if value, ok := wellKnown[s]; ok {
-			out.standard = append(out.standard, value)
+			out.Add(Communities{Standard: []uint32{value}})
 		} else if one, ok := b.aliases[s]; ok {
-			out.add(one.value)
+			out.Add(one.value)
 		} else {
 			v.unresolved(field, ReasonCommunityNotFound, "no Community in force gives the name %s: create one, or see its condition Accepted", s)
 		}
 	}
-	out.sort()
 	return out
 }

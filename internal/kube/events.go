@@ -70,7 +70,10 @@ func NewEvents(c *Client, controller string, logger log.Logger, reg prometheus.R
 			Help: "Events about objects by what became of them: written, failed, or dropped because too many waited.",
 		}, []string{"result"}),
 	}
-	reg.MustRegister(e.total)
+	reg.MustRegister(e.total, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "herald_events_queue_depth",
+		Help: "Events that wait to be written.",
+	}, func() float64 { return float64(len(e.queue)) }))
 	for _, result := range []string{"written", "failed", "dropped"} {
 		e.total.WithLabelValues(result)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,6 +54,19 @@ func OfClass(svc *corev1.Service, class string) bool {
 	default:
 		return *named == Class
 	}
+}
+
+// arrival is the most that passes between a Service's creation and its being seen, while whoever sees it is there or has
+// just taken over from another. Longer than that, the Service was of another type or class before.
+const arrival = time.Minute
+
+// WaitingSince returns since when a Service that was first seen then waits for what Herald does for it: its creation, or
+// when it was seen. The API server notes creation to the second, so up to a second more is told than was.
+func WaitingSince(svc *corev1.Service, seen time.Time) time.Time {
+	if created := svc.CreationTimestamp.Time; created.Before(seen) && seen.Sub(created) <= arrival {
+		return created
+	}
+	return seen
 }
 
 // Marked tells whether Herald has written its pool annotation or its condition on a Service.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"reflect"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -155,5 +156,24 @@ func TestMarksOfHerald(t *testing.T) {
 	}
 	if !Marked(balanced(func(svc *corev1.Service) { svc.Annotations = map[string]string{AnnotationPool: "lan"} })) {
 		t.Error("the annotation is not seen")
+	}
+}
+
+func TestWaitingBeginsWithCreationUnlessTheServiceWasOfAnotherTypeBefore(t *testing.T) {
+	seen := time.Date(2026, 1, 1, 12, 0, 0, 500, time.UTC)
+	for _, c := range []struct {
+		name          string
+		created, want time.Time
+	}{
+		{"just made", seen.Truncate(time.Second), seen.Truncate(time.Second)},
+		{"made while one controller took over from another", seen.Add(-15 * time.Second), seen.Add(-15 * time.Second)},
+		{"made long ago", seen.Add(-time.Hour), seen},
+		{"made by a clock that is ahead of ours", seen.Add(time.Second), seen},
+	} {
+		svc := balanced()
+		svc.CreationTimestamp = metav1.NewTime(c.created)
+		if got := WaitingSince(svc, seen); !got.Equal(c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
 	}
 }
