@@ -30,18 +30,23 @@ metadata: {name: routed}
 spec: {transmitInterval: 100, receiveInterval: 100, detectMultiplier: 3}
 ---
 apiVersion: heraldlb.io/v1beta1
+kind: BFDProfile
+metadata: {name: default}
+spec: {transmitInterval: 300, receiveInterval: 300, detectMultiplier: 3}
+---
+apiVersion: heraldlb.io/v1beta1
 kind: BGPAdvertisement
 metadata: {name: routed}
 spec: {ipAddressPools: [routed]}
 ---
 `
 
-// bgpPeer is the manifest of the lab's router as a peer, at one of its ports. Without BFD it notices within seconds that a node
-// is gone, with it only BFD notices.
-func bgpPeer(port int, bfd bool) []byte {
+// bgpPeer is the manifest of the lab's router as a peer, at one of its ports. Without a BFD profile it notices within seconds
+// that a node is gone, with one only BFD notices.
+func bgpPeer(port int, bfdProfile string) []byte {
 	detect := "holdTime: 3s"
-	if bfd {
-		detect = "holdTime: 90s, bfdProfile: routed"
+	if bfdProfile != "" {
+		detect = "holdTime: 90s, bfdProfile: " + bfdProfile
 	}
 	return fmt.Appendf(nil, `apiVersion: heraldlb.io/v1beta1
 kind: BGPPeer
@@ -84,7 +89,7 @@ func routed(t *testing.T, a netip.Addr, want ...string) {
 }
 
 func TestRouters(t *testing.T) {
-	apply(t, append([]byte(bgpObjects), bgpPeer(lab.RouterPort, false)...))
+	apply(t, append([]byte(bgpObjects), bgpPeer(lab.RouterPort, "")...))
 	all := cluster.Nodes()
 	pool := map[string]string{"heraldlb.io/address-pool": "routed"}
 
@@ -145,7 +150,7 @@ func TestRouters(t *testing.T) {
 // peerAt makes the speakers talk to another port of the router, with BFD, and waits until it is up.
 func peerAt(t *testing.T, port int) {
 	t.Helper()
-	if err := cluster.Apply(t.Context(), bgpPeer(port, true)); err != nil {
+	if err := cluster.Apply(t.Context(), bgpPeer(port, "routed")); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range cluster.Nodes() {

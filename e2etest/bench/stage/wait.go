@@ -23,9 +23,9 @@ func Until(b *testing.B, f func(ctx context.Context) error) {
 	}
 }
 
-// Busy keeps so many processes busy until it is told to stop.
-func Busy(b *testing.B, n int) (stop func()) {
-	b.Helper()
+// Busy keeps so many processes busy until it is told to stop, or the test is over.
+func Busy(t testing.TB, n int) (stop func()) {
+	t.Helper()
 	var loops []*exec.Cmd
 	stop = sync.OnceFunc(func() {
 		for _, c := range loops {
@@ -33,11 +33,11 @@ func Busy(b *testing.B, n int) (stop func()) {
 			_ = c.Wait() // it was killed
 		}
 	})
-	b.Cleanup(stop)
+	t.Cleanup(stop)
 	for range n {
 		c := exec.Command("sh", "-c", "while :; do :; done")
 		if err := c.Start(); err != nil {
-			b.Fatal(err)
+			t.Fatal(err)
 		}
 		loops = append(loops, c)
 	}
