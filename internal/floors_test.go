@@ -16,15 +16,17 @@ const module = "heraldlb.io/herald/"
 // refused too.
 var floors = [][]string{
 	{"controller", "speaker", "heraldctl"},
+	{"internal/ctl"},
+	{"internal/report"},
 	{"internal/assign", "internal/announce"},
 	{"internal/ipam", "internal/election", "internal/gossip", "internal/layer2", "internal/bgp", "internal/kube", "internal/servicepath"},
-	{"internal/bfd", "internal/config", "internal/service"},
+	{"internal/bfd", "internal/unnumbered", "internal/config", "internal/service"},
 	{"api/v1beta1"},
 }
 
 // anywhere are the packages that know nothing of Herald's work and may be imported from every floor that is not
 // pure.
-var anywhere = []string{"internal/cmdline", "internal/logging", "internal/metrics"}
+var anywhere = []string{"internal/cmdline", "internal/logging", "internal/metrics", "internal/privilege"}
 
 // pure are the packages that decide: no API client, no socket, no network library, in their own code or below it.
 var pure = []string{"internal/config", "internal/service", "internal/ipam", "internal/election", "api/v1beta1"}
@@ -41,7 +43,7 @@ var impure = []string{
 var impureDirect = []string{"net", "net/http", "os", "os/exec", "syscall", "log", "log/slog", "sync", "context"}
 
 // tools are the directories whose packages are not part of the running system: they may import what they need.
-var tools = []string{"e2etest", "internal/oci", "internal/kube/kubetest", "config/crd/fields"}
+var tools = []string{"e2etest", "internal/oci", "internal/kube/kubetest", "internal/metrics/reference", "config/crd/fields"}
 
 type pkg struct {
 	ImportPath string

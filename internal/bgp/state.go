@@ -60,8 +60,8 @@ func (s *Speaker) Sessions() []Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	received := map[string]int{}
-	if s.engine != nil {
-		_ = s.engine.server.ListPeer(context.Background(), &api.ListPeerRequest{}, func(p *api.Peer) {
+	for _, e := range s.engines {
+		_ = e.server.ListPeer(context.Background(), &api.ListPeerRequest{}, func(p *api.Peer) {
 			for _, a := range p.AfiSafis {
 				received[p.State.NeighborAddress] += int(a.State.GetReceived())
 			}
@@ -83,7 +83,7 @@ func (s *Speaker) Sessions() []Session {
 }
 
 // Changed receives after a session came up or went down, began or ceased to wait, or found another reason why it is not
-// up; several changes may be told as one, and a session that went down and came back meanwhile has another Since. Attempts
+// up, and after BFD found a path up or down; several changes may be told as one, and a session that went down and came back meanwhile has another Since. Attempts
 // to connect and numbers of prefixes are no changes. There is one channel, for one receiver.
 func (s *Speaker) Changed() <-chan struct{} { return s.sessions.changes }
 
