@@ -178,6 +178,9 @@ func nextHopsOf(t *testing.T, a netip.Addr) (w *probe.RouteWatcher) {
 func restartUnnoticed(t *testing.T, node string, address netip.Addr) {
 	t.Helper()
 	routed(t, address, cluster.Nodes()...)
+	for range 20 { // the router knows of the nodes sooner than kube-proxy may know of the Service on each
+		reachable(t, "remote", address)
+	}
 	w := nextHopsOf(t, address)
 	p := newConnections(t, "remote", address)
 	old, err := speakerPod(t.Context(), node)
