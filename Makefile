@@ -101,6 +101,13 @@ fuzz: ## every fuzz target for FUZZTIME, 60s unless told
 e2e: images-host ## end-to-end tests on real clusters in this machine (root)
 	$(GO) test $(RACE) -count=1 -timeout 25m -p 1 -v ./e2etest/lab ./e2etest
 
+.PHONY: test-long
+test-long: images-host ## what is too long for CI: more histories, sessions with routers again and again, BFD on busy cores (root; half an hour)
+	$(GO) test -count=1 -timeout 60m -run '^TestSimulation$$' ./internal/announce -simulation.histories 50000
+	$(GO) test -count=1 -timeout 60m -run '^TestRandomHistoriesMatchTheModel$$' ./internal/ipam -rapid.checks 100000
+	$(GO) test -count=5 -timeout 60m ./internal/bgp ./internal/bfd
+	$(GO) test -count=1 -timeout 60m -run '^TestBusyNodesKeepTheirRoutes$$' -v ./e2etest -busy $(BUSY)
+
 .PHONY: bench
 bench: ## benchmarks, as Go prints them and as a table: of the pure parts, and of assignment on a real cluster (root)
 	@mkdir -p dist
@@ -111,11 +118,18 @@ bench: ## benchmarks, as Go prints them and as a table: of the pure parts, and o
 # How often `make bench-l2` has each fault happen, and with how many nodes one of them dies.
 ROUNDS ?= 20
 NODES ?= 3,7
+# For how long `make bench-bgp`, four times, and `make test-long` keep every core busy.
+BUSY ?= 10m
 
 .PHONY: bench-l2
 bench-l2: images-host ## what users of layer 2 notice of faults, on real clusters beside keepalived (root; hours)
 	@mkdir -p dist
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 6h ./e2etest/bench/layer2 -rounds $(ROUNDS) -nodes $(NODES) | tee dist/bench-l2.txt
+
+.PHONY: bench-bgp
+bench-bgp: images-host ## what users behind routers notice of faults, and what many addresses cost, beside FRR (root; an hour or two)
+	@mkdir -p dist
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 6h ./e2etest/bench/bgp -rounds $(ROUNDS) -busy $(BUSY) | tee dist/bench-bgp.txt
 
 .PHONY: clean
 clean: ## bin/ and dist/

@@ -1,6 +1,7 @@
 // Command demo shows Herald's main job on a real cluster that it brings up on this machine: three kinds of Service,
-// reached by real requests, and what a client notices when the node dies that owns the external address. Every line
-// of its output is something that just happened; it exits with 1 when one of them did not happen as it should.
+// reached by real requests, and what a client notices when the node dies that owns the external address, or one of those
+// that a router spreads connections over. Every line of its output is something that just happened; it exits with 1
+// when one of them did not happen as it should.
 //
 // The cluster stays up, for the reader to play with.
 package main
@@ -56,7 +57,7 @@ func run(ctx context.Context, name string) error {
 	}
 	show := &show{lab: l, root: root}
 	for _, part := range []func(context.Context) error{
-		show.install, show.clusterIP, show.nodePort, show.loadBalancer, show.failover,
+		show.install, show.clusterIP, show.nodePort, show.loadBalancer, show.failover, show.routers,
 	} {
 		if err := part(ctx); err != nil {
 			if ctx.Err() != nil { // Ctrl-C: leave nothing behind

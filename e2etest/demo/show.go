@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -29,6 +31,7 @@ type show struct {
 	kube kubernetes.Interface
 
 	external []netip.Addr // of the LoadBalancer Service, IPv4 first
+	dead     string       // the node that failover killed
 }
 
 // install puts Herald, a pool and the example's pods into the cluster.
@@ -198,6 +201,7 @@ func (s *show) failover(ctx context.Context) error {
 	if err := s.lab.Kill(ctx, old); err != nil {
 		return err
 	}
+	s.dead = old
 	if err := p.Wait(enough, 200); err != nil {
 		return err
 	}
@@ -223,7 +227,8 @@ func (s *show) next(name string) {
 		{"kubectl get services", "what Herald gave"},
 		{"kubectl -n herald-system logs ds/herald-speaker", "what a speaker did"},
 		{"exec client -- ip neigh show " + a.String(), "whose MAC address the client has learned"},
-		{"start n1", "give a killed node back (n1, n2 or n3)"},
+		{"exec router -- ip route", "whom the router sends traffic to"},
+		{"start n3", "give the killed node back"},
 		{"cut n2", "pull the cable of a node; heal n2 puts it back"},
 		{"status", "what runs"},
 	} {
@@ -250,6 +255,24 @@ func (s *show) pod(ctx context.Context, deployment string) (*corev1.Pod, error) 
 		return nil, fmt.Errorf("deployment default/%s has no pod", deployment)
 	}
 	return &pods.Items[0], nil
+}
+
+// metrics are those of a node's speaker, as text.
+func (s *show) metrics(ctx context.Context, node string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+netip.AddrPortFrom(s.lab.Host(node).IPv4, 7481).String()+"/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: s.lab.Dialer(lab.Client), DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return string(text), err
 }
 
 // fromClient asks over a new connection from the client, and says who answered.

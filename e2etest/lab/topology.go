@@ -178,6 +178,10 @@ func sysctls(h Host) [][2]string {
 			[2]string{"net/ipv4/conf/" + conf + "/arp_announce", "0"},
 		)
 	}
+	if h.Name == Router {
+		// Of several next hops each connection goes to one, and not all of a client's to the same.
+		s = append(s, [2]string{"net/ipv4/fib_multipath_hash_policy", "1"}, [2]string{"net/ipv6/fib_multipath_hash_policy", "1"})
+	}
 	if h.Name == Switch {
 		// A switch forwards frames and looks into none of them.
 		for _, file := range bridgeFilter {

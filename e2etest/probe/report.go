@@ -98,19 +98,14 @@ func longestGap(started, ended time.Time, points []time.Time) Gap {
 	return longest
 }
 
-// FailureWindow is the time from the start of the first failed attempt to the end of the last one; zero without failure.
-// Where only some connections fail, as behind several next hops, it tells more than a gap.
+// FailureWindow is the time from the start of the first failed attempt to that of the last one; zero without failure. How long
+// an attempt hangs before it fails is the prober's own timeout and no part of it. Where only some connections fail, as behind
+// several next hops, it tells more than a gap.
 func (r Report) FailureWindow() Gap {
-	var w Gap
-	for _, f := range r.Failures {
-		if w.From.IsZero() {
-			w.From = f.Start
-		}
-		if f.End.After(w.To) {
-			w.To = f.End
-		}
+	if len(r.Failures) == 0 {
+		return Gap{}
 	}
-	return w
+	return Gap{From: r.Failures[0].Start, To: r.Failures[len(r.Failures)-1].Start}
 }
 
 // String is a summary of a few words for people.
