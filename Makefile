@@ -50,11 +50,15 @@ images-host:
 	@$(MAKE) --no-print-directory images ARCHS=$(HOSTARCH)
 
 .PHONY: generate
-generate: ## what is generated: deep copies, CRDs, manifests/, the tables of docs/configuration.md
+generate: metrics-doc ## what is generated: deep copies, CRDs, manifests/, the tables of docs/configuration.md and docs/metrics.md
 	$(GO) tool controller-gen object paths=./api/...
 	$(GO) tool controller-gen crd paths=./api/... output:crd:dir=config/crd
 	$(GO) run ./config/crd/fields -w docs/configuration.md
 	@$(MAKE) --no-print-directory manifests
+
+.PHONY: metrics-doc
+metrics-doc: ## the tables of docs/metrics.md, from what the programs register
+	$(GO) run ./internal/metrics/reference/write -w docs/metrics.md
 
 .PHONY: manifests
 manifests: ## manifests/, rendered from config/

@@ -53,7 +53,7 @@ func newServiceMetrics(reg prometheus.Registerer, perService bool, now time.Time
 		waiting: map[types.NamespacedName]*arrival{},
 		waited: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "herald_service_announcement_duration_seconds",
-			Help: "Time from a Service's creation, which is known to the second, until this node was the first to announce it by layer2, or began to tell routers by bgp. " +
+			Help: "Time from a Service's creation, which is known to the second, until this node announced the first of its addresses: by layer2, unless another node has it, or by bgp. " +
 				"Of Services that are younger than this process; probes before an address is first used come on top.",
 			Buckets: []float64{1, 2, 3, 5, 10, 30, 60, 300},
 		}, []string{"protocol"}),

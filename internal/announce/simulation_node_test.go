@@ -47,6 +47,8 @@ type simNode struct {
 	leaving  bool // it drains
 	says     gossip.Health
 	sees     map[string]gossip.Member     // the others
+	absent   map[string]time.Duration     // until when the absence of another one lasts, or has lasted
+	knew     map[string]time.Duration     // since when that is known
 	since    map[netip.Addr]time.Duration // when the owner of an address changed last
 	planning bool                         // a plan is due
 	freshAt  time.Duration                // since when it has joined and sees the API server
@@ -74,6 +76,7 @@ func (n *simNode) start() {
 	n.running, n.joined, n.offers, n.leaving, n.planning = true, false, false, false, false
 	n.planner = newPlanner(n.name)
 	n.sees = map[string]gossip.Member{}
+	n.absent, n.knew = map[string]time.Duration{}, map[string]time.Duration{}
 	n.says = gossip.Health{}
 	n.since = map[netip.Addr]time.Duration{}
 	n.freshAt = w.now
@@ -136,7 +139,7 @@ func (n *simNode) meets(o *simNode) {
 		if m, p := o.sees[name], n.w.node(name); p != n {
 			n.sees[name] = m
 			if m.Away {
-				n.endAbsence(p)
+				n.endAbsence(p, o.absent[name])
 			}
 			n.notice(p, simNoticeLeast, simNoticeMost) // the peer may not have noticed yet how that one is
 		}
@@ -204,7 +207,7 @@ func (n *simNode) observe(o *simNode) {
 	case there && had && !o.leaving && len(before.Health.Interfaces) > 0:
 		if !before.Away {
 			n.sees[o.name] = gossip.Member{Node: o.name, Health: gossip.Health{Interfaces: before.Health.Interfaces}, Away: true}
-			n.endAbsence(o)
+			n.endAbsence(o, n.w.now+simGrace)
 		}
 	default:
 		delete(n.sees, o.name)
@@ -222,10 +225,38 @@ func (n *simNode) observe(o *simNode) {
 	n.plan()
 }
 
+// hearMembers takes in who is there and who is away, as another one knows it.
+func (n *simNode) hearMembers(o *simNode) {
+	for _, name := range slices.Sorted(maps.Keys(o.sees)) {
+		m, p, until := o.sees[name], n.w.node(name), o.absent[name]
+		news := func() bool {
+			_, sees := n.sees[name]
+			return !sees && p != n && n.talks(p) && p.offers != m.Away && (!m.Away || until > n.w.now+simSync)
+		}
+		switch {
+		case !news():
+		case !m.Away:
+			n.notice(p, simPacketLeast, 100*time.Millisecond)
+		default:
+			n.later(n.w.between(simPacketLeast, simPacketMost), func() {
+				if !news() {
+					return
+				}
+				n.w.say("%s hears from %s that %s is away", n.name, o.name, name)
+				n.sees[name] = m
+				n.endAbsence(p, until)
+				n.notice(p, simNoticeLeast, simNoticeMost) // the peer may not have noticed yet how that one is
+				n.plan()
+			})
+		}
+	}
+}
+
 // endAbsence makes an absence end in time.
-func (n *simNode) endAbsence(o *simNode) {
-	n.later(simGrace, func() {
-		if n.sees[o.name].Away {
+func (n *simNode) endAbsence(o *simNode, at time.Duration) {
+	n.absent[o.name], n.knew[o.name] = at, n.w.now
+	n.later(at-n.w.now, func() {
+		if n.sees[o.name].Away && n.absent[o.name] == at {
 			n.w.say("%s waits for %s no more", n.name, o.name)
 			delete(n.sees, o.name)
 			n.plan()
@@ -337,10 +368,14 @@ func (n *simNode) sync() {
 			}
 		}
 	}
+	n.w.checkAbsences(n)
 	n.later(simSync, n.sync)
 }
 
+// exchange tells each of two what the other one knows.
 func (n *simNode) exchange(o *simNode) {
+	n.hearMembers(o)
+	o.hearMembers(n)
 	if maps.Equal(n.planner.claims, o.planner.claims) {
 		return
 	}

@@ -87,9 +87,7 @@ func (w *simWorld) checkGap(s *simService) {
 		w.gaps[s.addr] = span
 	}
 	// An owner without the API server may have seen the Service go and not come back. Nobody else can know that.
-	// And who comes out of a partition while the owner is away has not heard of the absence, and does not stand in.
-	if d := could.planner.decisions[s.addr]; d.Owner != "" && w.node(d.Owner).missed ||
-		d.StandIn != "" && (w.node(d.StandIn).missed || !w.node(d.StandIn).sees[d.Owner].Away) {
+	if d := could.planner.decisions[s.addr]; d.Owner != "" && w.node(d.Owner).missed || d.StandIn != "" && w.node(d.StandIn).missed {
 		span.since = w.now
 	}
 	calm := max(span.since, could.freshAt, s.changed, w.fault)
@@ -102,6 +100,36 @@ func (w *simWorld) checkGap(s *simService) {
 	w.worstGap = max(w.worstGap, w.now-calm)
 	if w.now-calm >= most {
 		w.breaks("rule 3: nobody answers for %s since %.3fs, and %s could", s.addr, span.since.Seconds(), could.name)
+	}
+}
+
+// checkAbsences looks at a speaker that does not know who is away, although all others that it can talk to have known for a
+// while: those that have known are whom it exchanges tables with.
+func (w *simWorld) checkAbsences(n *simNode) {
+	together := func(o *simNode) bool {
+		since := w.together[slices.Index(w.nodes, n)][slices.Index(w.nodes, o)]
+		return since != apart && since+simTogether <= w.now
+	}
+	if !n.joined || w.now < n.freshAt+simTogether {
+		return
+	}
+	for _, p := range w.nodes {
+		if _, sees := n.sees[p.name]; sees || p == n || !together(p) || p.offers {
+			continue
+		}
+		others, know := 0, 0
+		for _, o := range w.nodes {
+			if o == n || o == p || !n.talks(o) {
+				continue
+			}
+			others++
+			if o.joined && together(o) && o.sees[p.name].Away && o.knew[p.name]+simTogether <= w.now && o.absent[p.name] > w.now+simTogether {
+				know++
+			}
+		}
+		if others > 0 && know == others {
+			w.breaks("%s does not know that %s is away, and all others do", n.name, p.name)
+		}
 	}
 }
 

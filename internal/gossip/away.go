@@ -2,7 +2,8 @@ package gossip
 
 import (
 	"context"
-	"slices"
+	"encoding/binary"
+	"net/netip"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -16,6 +17,10 @@ const (
 	// lookInterval is how often the node of a member that is away is looked after, and how long one look may take. A
 	// node that is rebooted stops its containers in order first: its speaker says the same as one that is restarted.
 	lookInterval = 250 * time.Millisecond
+
+	// recallProbes is for how many probe intervals a member is called that was held for dead while its node is there. One
+	// that hangs is stood in for so much later.
+	recallProbes = 2
 
 	// lookMisses is how many looks in a row a node may miss: a short break of the network is no death.
 	lookMisses = 3
@@ -31,6 +36,14 @@ type absence struct {
 	cancel context.CancelFunc
 }
 
+// hash is that of the fact that the member is away.
+func (a *absence) hash() uint64 {
+	if !a.member.Away {
+		return 0
+	}
+	return hashMember(a.node, binary.BigEndian.AppendUint32(nil, a.member.instance))
+}
+
 // heard follows what a member says of itself into an absence and out of it. before is what it said last, the zero Member
 // when it was not alive. It is called with the lock held.
 func (r *Ring) heard(before, m Member) {
@@ -41,6 +54,9 @@ func (r *Ring) heard(before, m Member) {
 	switch h := m.Health; {
 	case h.Draining, !h.Restarting && len(h.Interfaces) > 0:
 		if a != nil {
+			if m.instance != a.member.instance {
+				r.ended[m.Node] = a.member.instance
+			}
 			r.end(a)
 		}
 	case h.Restarting && len(h.Interfaces) > 0:
@@ -50,20 +66,20 @@ func (r *Ring) heard(before, m Member) {
 		}
 		// The grace runs from the first word on: who is restarted again and again without an offer does not keep its
 		// addresses for ever.
-		a.member = absent(m)
+		r.goesAway(a, m)
 	case m.starting && a == nil && offers(before):
 		// It began anew before anybody noticed that it had gone.
 		a = r.begin(before, r.cfg.RestartGrace)
-		a.member = absent(before)
+		r.goesAway(a, before)
 		go r.lookAfter(a)
 	}
 }
 
-// lost follows a member that is not alive any more, into an absence when it went without a word. It is called with the
-// lock held.
-func (r *Ring) lost(m Member) {
+// lost follows a member that is not alive any more, into an absence when it went without a word. It returns whether it is
+// still to be found out what became of it. It is called with the lock held.
+func (r *Ring) lost(m Member) (open bool) {
 	if r.away[m.Node] != nil || m.Node == r.cfg.Node || !offers(m) {
-		return
+		return false
 	}
 	// Until it is known whether its node is there, all stays as it was.
 	a := r.begin(m, r.cfg.RestartGrace)
@@ -71,16 +87,56 @@ func (r *Ring) lost(m Member) {
 	go func() {
 		<-l.done
 		if !l.present {
+			r.metrics.leaves.Inc()
 			r.over(a, "its node does not answer")
 			return
 		}
+		if r.recalled(a, m.Addr) {
+			r.metrics.falseAlarms.Inc()
+			return
+		}
+		r.metrics.leaves.Inc()
 		r.mu.Lock()
-		a.member = absent(m)
+		if r.away[m.Node] == a {
+			r.goesAway(a, m)
+		}
 		r.mu.Unlock()
 		notify(r.changed)
 		level.Info(r.logger).Log("msg", "member is away: its speaker went without a word, its node is there", "peer", m.Node)
 		r.lookAfter(a)
 	}()
+	return true
+}
+
+// recalled calls a member whose node is there, and tells whether it is back at once. Then nobody has to stand in for it: it was
+// held for dead because somebody told old news, as after a partition, or because its objection was lost or came late.
+func (r *Ring) recalled(a *absence, addr netip.AddrPort) bool {
+	ml := r.ml.Load()
+	if ml == nil {
+		return false
+	}
+	limit := time.NewTimer(recallProbes * r.tuning.probeInterval)
+	defer limit.Stop()
+	ctx, cancel := context.WithCancel(a.ctx)
+	defer cancel()
+	failed := make(chan struct{})
+	go func() {
+		defer close(failed)
+		for ctx.Err() == nil && !r.joined(a.node) {
+			if _, err := ml.Join([]string{a.node + "/" + addr.String()}); err != nil {
+				return
+			}
+			time.Sleep(appearPause) // it objects to being dead once it has heard of it
+		}
+	}()
+	select {
+	case <-a.ctx.Done():
+		return true
+	case <-failed:
+		return a.ctx.Err() != nil
+	case <-limit.C:
+		return false
+	}
 }
 
 // offers tells whether a member has said that it can announce and wants to.
@@ -90,11 +146,11 @@ func offers(m Member) bool {
 
 // absent is a member as it is seen while it is away.
 func absent(m Member) Member {
-	return Member{Node: m.Node, Addr: m.Addr, Version: m.Version, Away: true,
+	return Member{Node: m.Node, Addr: m.Addr, Version: m.Version, Away: true, instance: m.instance,
 		Health: Health{Interfaces: m.Health.Interfaces, ServicePathDown: m.Health.ServicePathDown}}
 }
 
-// begin and end are called with the lock held.
+// begin, goesAway and end are called with the lock held.
 func (r *Ring) begin(m Member, grace time.Duration) *absence {
 	a := &absence{node: m.Node, member: m}
 	a.ctx, a.cancel = context.WithTimeout(context.Background(), grace)
@@ -103,8 +159,15 @@ func (r *Ring) begin(m Member, grace time.Duration) *absence {
 	return a
 }
 
+func (r *Ring) goesAway(a *absence, m Member) {
+	before := a.hash()
+	a.member = absent(m)
+	r.memberDigest.Store(r.memberDigest.Load() ^ before ^ a.hash())
+}
+
 func (r *Ring) end(a *absence) {
 	a.cancel()
+	r.memberDigest.Store(r.memberDigest.Load() ^ a.hash())
 	delete(r.away, a.node)
 	r.metrics.absences.Set(float64(len(r.away)))
 }
@@ -139,6 +202,9 @@ func (r *Ring) over(a *absence, why string) {
 		r.mu.Unlock()
 		return
 	}
+	if a.ctx.Err() != nil {
+		r.ended[a.node] = a.member.instance
+	}
 	r.end(a)
 	if m, alive := r.members[a.node]; alive && m.Health.Restarting {
 		// It still goes. That it answers cannot be relied on.
@@ -159,7 +225,8 @@ func (r *Ring) endAbsences() {
 	}
 }
 
-// absences are told to members that join: they have seen nobody go.
+// absences are part of the state that members exchange: who joins, and who was on the other side of a partition, has not
+// seen those go that are away.
 func (r *Ring) absences() (out []section) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,22 +238,45 @@ func (r *Ring) absences() (out []section) {
 	return out
 }
 
-// hearAbsence takes in that a member is away, one of those that there should be, while this one joins. Later it sees for
-// itself who goes, and what another has not noticed yet to be over must not begin again.
+// hearAbsence takes in that a member is away. One that joins believes it, and finds out afterwards whether the node is there.
+// Others look first, since who tells it may not have noticed yet that the node has died.
 func (r *Ring) hearAbsence(b []byte) error {
 	m, left, err := readAbsence(b)
 	if err != nil {
 		return err
 	}
+	until := time.Now().Add(min(left, r.cfg.RestartGrace))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	wanted := slices.ContainsFunc(r.wanted, func(p Peer) bool { return p.Node == m.Node })
-	if r.notReady == nil || !wanted || m.Node == r.cfg.Node || r.away[m.Node] != nil || offers(r.members[m.Node]) || !offers(m) || left <= 0 {
-		return nil
+	switch {
+	case !r.unknown(m, until):
+	case r.notReady != nil:
+		r.learn(m, until)
+	case m.instance != 0:
+		go func() {
+			there := r.cfg.present(m.Addr, r.tuning.look)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if there && r.notReady == nil && r.unknown(m, until) {
+				r.learn(m, until)
+			}
+		}()
 	}
-	a := r.begin(m, min(left, r.cfg.RestartGrace))
-	a.member = absent(m)
+	return nil
+}
+
+// unknown tells whether it is news that a member is away: one of those that there should be, of which this one knows neither
+// that it is away, nor that it is there, nor that this absence is over. It is called with the lock held.
+func (r *Ring) unknown(m Member, until time.Time) bool {
+	return r.wants(m.Node) && r.away[m.Node] == nil && offers(m) && !offers(r.members[m.Node]) && time.Until(until) > 0 &&
+		(m.instance == 0 || r.ended[m.Node] != m.instance)
+}
+
+// learn is called with the lock held.
+func (r *Ring) learn(m Member, until time.Time) {
+	a := r.begin(m, time.Until(until))
+	r.goesAway(a, m)
 	go r.lookAfter(a)
 	notify(r.changed)
-	return nil
+	level.Info(r.logger).Log("msg", "member is away, as others say", "peer", m.Node)
 }

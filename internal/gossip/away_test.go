@@ -178,6 +178,100 @@ func TestAnAbsence(t *testing.T) {
 	}
 }
 
+// tells lets the ring hear from others that a life of a member is away.
+func tells(r *Ring, node string, instance uint32, left time.Duration) {
+	m := Member{Node: node, Addr: netip.MustParseAddrPort("192.0.2.12:7947"), Health: Health{Interfaces: eth0}, instance: instance}
+	r.hear(message(section{sectionAbsence, writeAbsence(m, left)}))
+}
+
+// What others tell of an absence may be older than what a member has seen itself.
+func TestAnAbsenceThatOthersTellOf(t *testing.T) {
+	const grace, looks = 10 * time.Second, 50 * time.Millisecond
+	type step struct {
+		name string
+		do   func(r *Ring)
+		want string // away, alive or gone
+	}
+	dark := false // n2's node
+	told := func(instance uint32) func(*Ring) {
+		return func(r *Ring) { tells(r, "n2", instance, grace); time.Sleep(2 * looks) }
+	}
+	offers := func(instance uint32) func(*Ring) {
+		return func(r *Ring) { saysAll(r, "n2", meta{Health: Health{Interfaces: eth0}, instance: instance}) }
+	}
+	dies := func(r *Ring) { dark = true; leaves(r, "n2"); time.Sleep(2 * looks) }
+	after := func(d time.Duration) func(*Ring) { return func(*Ring) { time.Sleep(d) } }
+	for name, story := range map[string][]step{
+		"who had lost sight of a member learns that it is away": {
+			{"it offers", offers(1), "alive"},
+			{"it is cut off", dies, "gone"},
+			{"the network is whole again", func(*Ring) { dark = false }, "gone"},
+			{"others tell", told(1), "away"},
+			{"and again", told(1), "away"},
+			{"too long", after(grace), "gone"},
+			{"somebody tells late", told(1), "gone"},
+		},
+		"no more time is left than others say": {
+			{"others tell", func(r *Ring) { tells(r, "n2", 1, grace/2); time.Sleep(grace/2 - time.Millisecond) }, "away"},
+			{"its time is over", after(time.Millisecond), "gone"},
+		},
+		"nor more than a restart may take": {
+			{"others tell", func(r *Ring) { tells(r, "n2", 1, time.Hour); time.Sleep(grace - time.Millisecond) }, "away"},
+			{"its time is over", after(time.Millisecond), "gone"},
+		},
+		"a node that is dead is not waited for": {
+			{"it offers", offers(1), "alive"},
+			{"its node dies", dies, "gone"},
+			{"who has not noticed tells", told(1), "gone"},
+		},
+		"who is there is not away": {
+			{"it offers", offers(2), "alive"},
+			{"who has not noticed tells", told(1), "alive"},
+		},
+		"who is there by the time that its node has been looked for is not away": {
+			{"others tell, and it offers", func(r *Ring) { tells(r, "n2", 1, grace); offers(2)(r); time.Sleep(2 * looks) }, "alive"},
+		},
+		"who starts is": {
+			{"it starts", func(r *Ring) { saysAll(r, "n2", meta{starting: true, instance: 2}) }, "alive"},
+			{"others tell", told(1), "away"},
+			{"it offers", offers(2), "alive"},
+		},
+		"an absence that was seen to end does not begin again": {
+			{"others tell", told(1), "away"},
+			{"it is back", offers(2), "alive"},
+			{"its node dies", dies, "gone"},
+			{"and is back without it", func(*Ring) { dark = false }, "gone"},
+			{"who has not noticed tells of the first life", told(1), "gone"},
+			{"others tell of the second", told(2), "away"},
+		},
+		"what an earlier version says is not known to be new": {
+			{"others tell", told(0), "gone"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dark = false
+				look := func(netip.AddrPort, time.Duration) bool { time.Sleep(looks); return !dark }
+				r := New(Config{Node: "n1", RestartGrace: grace, present: look}, log.NewNopLogger(), prometheus.NewRegistry())
+				r.Want([]Peer{{Node: "n2"}})
+				r.setReady(nil)
+				defer r.endAbsences()
+				for _, s := range story {
+					s.do(r)
+					synctest.Wait()
+					got := "gone"
+					for _, m := range r.Members() {
+						got = map[bool]string{true: "away", false: "alive"}[m.Away]
+					}
+					if got != s.want {
+						t.Fatalf("%s: it is %s, want %s", s.name, got, s.want)
+					}
+				}
+			})
+		})
+	}
+}
+
 func TestAMemberIsNotAwayForItself(t *testing.T) {
 	r := New(Config{Node: "n1"}, log.NewNopLogger(), prometheus.NewRegistry())
 	h := Health{Restarting: true, Interfaces: eth0}

@@ -16,7 +16,7 @@ type delegate struct{ r *Ring }
 
 func (d delegate) NodeMeta(limit int) []byte {
 	d.r.mu.Lock()
-	m := meta{Health: d.r.ownHealth(), starting: !d.r.healthSet, version: d.r.cfg.Version}
+	m := meta{Health: d.r.ownHealth(), starting: !d.r.healthSet, version: d.r.cfg.Version, instance: d.r.instance}
 	d.r.mu.Unlock()
 	b, complete := m.encode(limit)
 	if !complete {
@@ -58,7 +58,8 @@ func (e events) NotifyUpdate(n *memberlist.Node) {
 	r := e.r
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := Member{Node: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), Health: said.Health, Version: said.version, starting: said.starting, hash: hashMember(n.Name, n.Meta)}
+	m := Member{Node: n.Name, Addr: netip.AddrPortFrom(ip.Unmap(), n.Port), Health: said.Health, Version: said.version,
+		starting: said.starting, instance: said.instance, hash: hashMember(n.Name, n.Meta)}
 	before := r.members[n.Name]
 	r.memberDigest.Store(r.memberDigest.Load() ^ before.hash ^ m.hash)
 	r.members[n.Name] = m
@@ -73,14 +74,14 @@ func (e events) NotifyLeave(n *memberlist.Node) {
 	r.mu.Lock()
 	m := r.members[n.Name]
 	r.memberDigest.Store(r.memberDigest.Load() ^ m.hash)
-	r.lost(m)
+	open := r.lost(m)
 	delete(r.members, n.Name)
 	a := r.away[n.Name]
 	away := a != nil && a.member.Away
 	r.countMembers()
 	r.mu.Unlock()
 	notify(r.changed)
-	if n.Name == r.cfg.Node {
+	if n.Name == r.cfg.Node || open {
 		return
 	}
 	r.metrics.leaves.Inc()

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -54,6 +55,9 @@ type meta struct {
 
 	// version of the member's speaker, at most maxVersion bytes.
 	version string
+
+	// instance tells one life of the member's process from the next; 0 when an earlier version did not tell.
+	instance uint32
 }
 
 // maxVersion is the length of the longest version that is told; more of it is cut off, so that it cannot take the
@@ -82,10 +86,10 @@ const (
 // The format is: version, flags, number of interfaces; for each interface flags, MAC (zeros when there is none), length
 // of the name, name, number of subnets; for each subnet one byte that is the prefix length of an IPv4 prefix or 33 plus
 // that of an IPv6 prefix, and the bytes of the prefix that its length covers; then the length of the speaker's version,
-// and the version.
+// the version, and four bytes of the instance.
 func (m meta) encode(limit int) (b []byte, complete bool) {
 	version := m.version[:min(len(m.version), maxVersion)]
-	limit -= 1 + len(version)
+	limit -= 1 + len(version) + instanceLen
 	b, complete = []byte{metaVersion, m.flags(), 0}, true
 	for _, i := range m.Interfaces {
 		e := i.append(b)
@@ -96,7 +100,8 @@ func (m meta) encode(limit int) (b []byte, complete bool) {
 		b = e
 		b[2]++
 	}
-	return append(append(b, byte(len(version))), version...), complete
+	b = append(append(b, byte(len(version))), version...)
+	return binary.BigEndian.AppendUint32(b, m.instance), complete
 }
 
 func (m meta) flags() (flags byte) {
@@ -140,8 +145,10 @@ func (i Interface) append(b []byte) []byte {
 	return b
 }
 
-// macLen is the length of an Ethernet address.
-const macLen = 6
+const (
+	macLen      = 6 // of an Ethernet address
+	instanceLen = 4
+)
 
 var errHealth = errors.New("malformed health")
 
@@ -172,6 +179,9 @@ func decode(b []byte) (meta, error) {
 	}
 	if len(r.b) > 0 { // a speaker of the first version ends here
 		m.version = string(r.bytes(int(r.byte())))
+	}
+	if len(r.b) > 0 { // and one of the second here
+		m.instance = r.uint32()
 	}
 	if r.short || len(m.version) > maxVersion {
 		return meta{}, errHealth

@@ -22,7 +22,7 @@ func TestHealthSurvivesTheWire(t *testing.T) {
 			{Name: "a-name-of-15-chr", NDP: true},
 		}},
 	} {
-		for _, m := range []meta{{Health: h}, {Health: h, starting: true, version: "v1.2.3"}} {
+		for _, m := range []meta{{Health: h}, {Health: h, starting: true, version: "v1.2.3", instance: 0xfedcba98}} {
 			b, complete := m.encode(512)
 			got, err := decode(append(b, "a later version's fields"...))
 			if err != nil || !complete || !got.equal(m) {
@@ -49,9 +49,10 @@ func TestHealthThatDoesNotFitIsCutAtAnInterface(t *testing.T) {
 
 func TestMalformedHealth(t *testing.T) {
 	whole, _ := meta{Health: Health{Interfaces: []Interface{{Name: "eth0", Subnets: []netip.Prefix{netip.MustParsePrefix("2001:db8::/64")}}}}, version: "v1"}.encode(512)
+	first, second := len(whole)-instanceLen-len("v1")-1, len(whole)-instanceLen // where speakers end that do not tell their version, or their instance
 	for i := range whole {
-		if i == len(whole)-len("v1")-1 {
-			continue // what a speaker said that did not tell its version
+		if i == first || i == second {
+			continue
 		}
 		if _, err := decode(whole[:i]); err == nil {
 			t.Errorf("accepted the first %d of %d bytes", i, len(whole))
@@ -126,5 +127,5 @@ func FuzzHealth(f *testing.F) {
 }
 
 func (m meta) equal(o meta) bool {
-	return m.Health.Equal(o.Health) && m.starting == o.starting && m.version == o.version
+	return m.Health.Equal(o.Health) && m.starting == o.starting && m.version == o.version && m.instance == o.instance
 }

@@ -152,7 +152,7 @@ func writeAbsence(m Member, left time.Duration) []byte {
 	b = append(append(b, byte(len(addr))), addr...)
 	b = binary.BigEndian.AppendUint16(b, m.Addr.Port())
 	b = binary.BigEndian.AppendUint32(b, uint32(max(0, left.Milliseconds())))
-	said, _ := meta{Health: m.Health, version: m.Version}.encode(memberlist.MetaMaxSize)
+	said, _ := meta{Health: m.Health, version: m.Version, instance: m.instance}.encode(memberlist.MetaMaxSize)
 	return append(b, said...)
 }
 
@@ -166,7 +166,7 @@ func readAbsence(b []byte) (m Member, left time.Duration, err error) {
 		return Member{}, 0, errMessage
 	}
 	said, err := decode(r.b)
-	m.Health, m.Version = said.Health, said.version
+	m.Health, m.Version, m.instance = said.Health, said.version, said.instance
 	return m, left, err
 }
 

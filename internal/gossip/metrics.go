@@ -8,6 +8,7 @@ type metrics struct {
 	joined       prometheus.Gauge
 	joinFailures prometheus.Counter
 	leaves       prometheus.Counter
+	falseAlarms  prometheus.Counter
 	absences     prometheus.Gauge
 	claims       prometheus.Gauge
 	repairs      prometheus.Counter
@@ -37,6 +38,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "herald_gossip_members_lost_total",
 			Help: "Members that left or were found dead.",
 		}),
+		falseAlarms: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "herald_gossip_false_alarms_total",
+			Help: "Members that were held for dead and came back at once when they were called.",
+		}),
 		absences: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "herald_gossip_absences",
 			Help: "Members whose speaker is away while their node is there, or that is being found out.",
@@ -61,6 +66,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, reason := range []string{"label", "malformed", "version", "claim_invalid", "claims_full"} {
 		m.rejected.WithLabelValues(reason)
 	}
-	reg.MustRegister(m.members, m.wanted, m.joined, m.joinFailures, m.leaves, m.absences, m.claims, m.repairs, m.keys, m.rejected)
+	reg.MustRegister(m.members, m.wanted, m.joined, m.joinFailures, m.leaves, m.falseAlarms, m.absences, m.claims, m.repairs, m.keys, m.rejected)
 	return m
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -79,19 +80,22 @@ type Member struct {
 	// starting: it has not said yet what it can do.
 	starting bool
 
-	hash uint64 // of what it says
+	instance uint32 // the life of its process
+	hash     uint64 // of what it says
 }
 
 // Ring is this node's part in the gossip. Its methods may be called by several goroutines, before Run and during
 // it; none of them waits for the network.
 type Ring struct {
-	cfg     Config
-	logger  log.Logger
-	metrics *metrics
-	claims  *registers
-	tuning  tuning
-	keys    *keychain    // of Run
-	alive   atomic.Int32 // members
+	cfg      Config
+	logger   log.Logger
+	metrics  *metrics
+	claims   *registers
+	tuning   tuning
+	instance uint32       // this life of the process
+	keys     *keychain    // of Run
+	alive    atomic.Int32 // members
+	ml       atomic.Pointer[memberlist.Memberlist]
 
 	memberDigest atomic.Uint64
 
@@ -104,6 +108,7 @@ type Ring struct {
 	mu              sync.Mutex          // never held while memberlist is called: memberlist calls back
 	members         map[string]Member   // that memberlist holds for alive
 	away            map[string]*absence // of some of these and of others
+	ended           map[string]uint32   // by node, the instance whose absence is known to be over
 	looks           map[string]*look    // for nodes of members, in progress or done a short while ago
 	refused         map[string]bool     // peers that are no members and whose node refused the last call
 	suspected       []string            // members that peers are to be asked to look for
@@ -141,6 +146,8 @@ func New(cfg Config, logger log.Logger, reg prometheus.Registerer) *Ring {
 		differs:       make(chan memberlist.Address, 1),
 		members:       map[string]Member{},
 		away:          map[string]*absence{},
+		ended:         map[string]uint32{},
+		instance:      1 + rand.Uint32N(math.MaxUint32),
 		looks:         map[string]*look{},
 		refused:       map[string]bool{},
 		tuning:        t,
@@ -161,13 +168,16 @@ func (r *Ring) Want(peers []Peer) {
 		return
 	}
 	r.wanted, r.wantSet = peers, true
-	unwanted := func(node string, _ bool) bool {
-		return !slices.ContainsFunc(peers, func(p Peer) bool { return p.Node == node })
-	}
-	maps.DeleteFunc(r.absent, unwanted)
-	maps.DeleteFunc(r.refused, unwanted)
+	maps.DeleteFunc(r.absent, func(node string, _ bool) bool { return !r.wants(node) })
+	maps.DeleteFunc(r.refused, func(node string, _ bool) bool { return !r.wants(node) })
+	maps.DeleteFunc(r.ended, func(node string, _ uint32) bool { return !r.wants(node) })
 	r.metrics.wanted.Set(float64(len(peers) + 1))
 	notify(r.wantChanged)
+}
+
+// wants tells whether a peer is one of those that there should be. It is called with the lock held.
+func (r *Ring) wants(node string) bool {
+	return slices.ContainsFunc(r.wanted, func(p Peer) bool { return p.Node == node })
 }
 
 // SetHealth tells the other members what to think of this one. Whether its service path works is for
@@ -258,6 +268,7 @@ func (r *Ring) Run(ctx context.Context) {
 	if ml == nil {
 		return
 	}
+	r.ml.Store(ml)
 	r.setReady(errors.New("gossip: waiting to learn which peers there should be"))
 
 	var running sync.WaitGroup
@@ -274,8 +285,8 @@ func (r *Ring) Run(ctx context.Context) {
 	if err := ml.Shutdown(); err != nil {
 		level.Warn(r.logger).Log("msg", "gossip did not shut down in order", "err", err)
 	}
-	r.endAbsences()
 	r.setReady(errors.New("gossip: stopped"))
+	r.endAbsences()
 }
 
 // open starts memberlist, when it can. It returns nil when ctx is done before.

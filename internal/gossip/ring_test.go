@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 func TestADeathIsNoticedInTime(t *testing.T) {
@@ -51,6 +52,74 @@ func TestASpeakerThatIsKilledIsAwayAndWhoJoinsLearnsOfIt(t *testing.T) {
 	for _, m := range []*member{ms[0], ms[1], late} {
 		until(t, m, "its node died", func(all []Member) bool { return len(all) == 3 })
 	}
+}
+
+// What one holds for dead by mistake comes back before anybody stands in for it.
+func TestAMemberThatIsHeldForDeadAndIsThereIsNotAway(t *testing.T) {
+	n := newNetwork(t)
+	var a *member
+	started := make(chan struct{})
+	a = n.start("n1", func(c *Config) {
+		c.present = func(netip.AddrPort, time.Duration) bool {
+			<-started
+			for a.joined("n2") { // it is suspected, and becomes dead
+				time.Sleep(time.Millisecond)
+			}
+			n.heal()
+			return true
+		}
+	})
+	close(started)
+	b := n.start("n2", nil)
+	for _, m := range []*member{a, b} {
+		m.Want([]Peer{a.peer, b.peer})
+	}
+	offering(t, []*member{a, b})
+	n.partition([]*member{a}, []*member{b})
+	deadline := time.After(10 * time.Second)
+	for testutil.ToFloat64(a.metrics.falseAlarms) == 0 {
+		if all := a.Members(); len(all) != 2 || all[1].Away {
+			t.Fatalf("meanwhile it sees %+v", all)
+		}
+		select {
+		case <-a.Changed():
+		case <-time.After(time.Millisecond):
+		case <-deadline:
+			t.Fatal("nobody was held for dead by mistake")
+		}
+	}
+	if all := a.Members(); len(all) != 2 || !offers(all[1]) || testutil.ToFloat64(a.metrics.leaves) != 0 {
+		t.Errorf("after it it sees %+v and has lost %v", all, testutil.ToFloat64(a.metrics.leaves))
+	}
+}
+
+func TestAMemberThatHangsIsAway(t *testing.T) {
+	n := newNetwork(t)
+	a := n.start("n1", func(c *Config) { c.present = always })
+	b := n.start("n2", nil)
+	for _, m := range []*member{a, b} {
+		m.Want([]Peer{a.peer, b.peer})
+	}
+	offering(t, []*member{a, b})
+	n.partition([]*member{a}, []*member{b})
+	until(t, a, "it is silent", func(all []Member) bool { return len(all) == 2 && all[1].Away })
+	if lost, alarms := testutil.ToFloat64(a.metrics.leaves), testutil.ToFloat64(a.metrics.falseAlarms); lost != 1 || alarms != 0 {
+		t.Errorf("it has lost %v members, and %v by mistake", lost, alarms)
+	}
+}
+
+// Neither side saw what happened on the other one.
+func TestWhoComesOutOfAPartitionLearnsWhoIsAway(t *testing.T) {
+	n := newNetwork(t)
+	ms := n.three()
+	offering(t, ms)
+	n.partition(ms[:1], ms[1:])
+	sees(t, ms[0], "n1", 5*time.Second)
+	sees(t, ms[1], "n2 n3", 5*time.Second)
+	ms[2].kill()
+	until(t, ms[1], "it was killed", seesAway)
+	n.heal()
+	until(t, ms[0], "the network is whole", func(all []Member) bool { return len(all) == 3 && offers(all[1]) && seesAway(all) })
 }
 
 // It is back before it is missed, and with its old name and address.

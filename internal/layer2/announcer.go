@@ -141,9 +141,7 @@ func (a *Announcer) place(p *port, addrs, withdraw []netip.Addr) {
 			remove = append(remove, addr)
 		}
 	}
-	if err := p.update(add, remove); err != nil {
-		level.Warn(a.logger).Log("msg", "cannot join solicited-node groups; where switches snoop MLD, neighbors may not reach the addresses", "if", p.link.name, "err", err)
-	}
+	p.update(add, remove)
 }
 
 // Use names the interfaces that are wanted whatever their subnets are; without it only interfaces with a subnet

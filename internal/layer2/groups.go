@@ -1,10 +1,12 @@
 package layer2
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,10 +16,23 @@ import (
 //
 // A socket holds a limited number of memberships (net.core.optmem_max; 2,340 by today's default): more sockets are
 // opened as they fill up. The sockets are bound to nothing and receive nothing.
+//
+// The kernel takes the longer for each the more there are, seconds for ten thousand. So they are joined and left by a
+// goroutine of their own, in the order in which that was wanted, and nobody waits for it.
 type groups struct {
 	index   int
-	fds     []int
+	wake    chan struct{}
+	fds     []int                      // these two are of run
 	members map[netip.Addr]*membership // by group
+
+	mu   sync.Mutex
+	todo []groupChange
+}
+
+// groupChange is an address whose group is to be joined or left.
+type groupChange struct {
+	addr  netip.Addr
+	leave bool
 }
 
 // membership knows the addresses that share a group, most often one: a group is made of the last 24 bits only.
@@ -27,7 +42,47 @@ type membership struct {
 }
 
 func newGroups(index int) *groups {
-	return &groups{index: index, members: map[netip.Addr]*membership{}}
+	return &groups{index: index, wake: make(chan struct{}, 1), members: map[netip.Addr]*membership{}}
+}
+
+// change has groups joined or left, soon.
+func (g *groups) change(changes ...groupChange) {
+	if len(changes) == 0 {
+		return
+	}
+	g.mu.Lock()
+	g.todo = append(g.todo, changes...)
+	g.mu.Unlock()
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run does what is wanted until ctx is done, and leaves all groups then. refused is told of each group that cannot be joined.
+func (g *groups) run(ctx context.Context, refused func(error)) {
+	defer g.close()
+	for {
+		g.mu.Lock()
+		todo := g.todo
+		g.todo = nil
+		g.mu.Unlock()
+		for _, c := range todo {
+			if ctx.Err() != nil {
+				return
+			}
+			if c.leave {
+				g.leave(c.addr)
+			} else if err := g.join(c.addr); err != nil {
+				refused(err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.wake:
+		}
+	}
 }
 
 // join makes the interface a member of the group of an address. It may be called again.

@@ -21,18 +21,17 @@ type port struct {
 	hooks   hooks
 
 	sockets [protocols]*socket // nil: not open; guarded by mu
-	readers sync.WaitGroup
+	running sync.WaitGroup
 
-	mu        sync.RWMutex
-	addrs     map[netip.Addr]state
-	conflicts map[netip.Addr]*conflict // of these
-	queue     *queue
-	silent    bool // nothing is queued any more
-
-	// Used by the announcer's goroutines one at a time, under the announcer's lock.
-	covers       [protocols]cover
-	groups       *groups
+	mu           sync.RWMutex
 	allMulticast bool // for want of groups
+	addrs        map[netip.Addr]state
+	conflicts    map[netip.Addr]*conflict // of these
+	queue        *queue
+	silent       bool // nothing is queued any more
+
+	groups *groups
+	covers [protocols]cover // used by the announcer's goroutines one at a time, under the announcer's lock
 
 	wake chan struct{} // the queue got something earlier
 	stop func()        // ends announcements and answers, without waiting
@@ -44,6 +43,7 @@ type port struct {
 type hooks struct {
 	familiar func(hwAddr) bool             // whether a MAC is one of the cluster's
 	broke    func(protocol, error)         // a socket failed
+	refused  func(error)                   // groups cannot be joined
 	conflict func(c Conflict, begins bool) // somebody else has an address, or has it no more
 }
 
@@ -85,6 +85,7 @@ func newPort(l link, c Config, m *metrics, silent bool, h hooks) *port {
 		clear(p.addrs)
 	}
 	go p.send(ctx)
+	p.running.Go(func() { p.groups.run(ctx, p.refused) })
 	return p
 }
 
@@ -95,13 +96,14 @@ func (p *port) open(proto protocol) error {
 	if err != nil {
 		return err
 	}
+	p.mu.Lock()
 	if proto == protocolNDP && p.allMulticast {
 		if err := s.allMulticast(p.link.index); err != nil {
+			p.mu.Unlock()
 			s.close()
 			return err
 		}
 	}
-	p.mu.Lock()
 	p.sockets[proto] = s
 	for addr, st := range p.addrs {
 		if !st.standIn && protocolOf(addr) == proto {
@@ -113,7 +115,7 @@ func (p *port) open(proto protocol) error {
 	if proto == protocolNDP {
 		handle = p.ndpHandler()
 	}
-	p.readers.Go(func() { p.broke(proto, s, s.read(handle)) })
+	p.running.Go(func() { p.broke(proto, s, s.read(handle)) })
 	return nil
 }
 
@@ -141,9 +143,8 @@ func (p *port) close() {
 		}
 	}
 	p.mu.Unlock()
-	p.readers.Wait()
+	p.running.Wait()
 	<-p.done
-	p.groups.close()
 }
 
 func (p *port) socket(proto protocol) *socket {
@@ -153,10 +154,9 @@ func (p *port) socket(proto protocol) *socket {
 }
 
 // update makes the port answer for some addresses and fall silent, at once, about others. An address that it has in
-// the same way stays as it is. The error tells that neighbors may not reach us with their solicitations; the addresses
-// are announced all the same.
-func (p *port) update(add []placement, remove []netip.Addr) error {
-	err := p.listen(add) // before an announcement brings the questions
+// the same way stays as it is.
+func (p *port) update(add []placement, remove []netip.Addr) {
+	p.listen(add) // before an announcement brings the questions
 
 	now := time.Now()
 	var gone []netip.Addr
@@ -175,7 +175,6 @@ func (p *port) update(add []placement, remove []netip.Addr) error {
 	p.mu.Unlock()
 
 	p.unlisten(gone)
-	return err
 }
 
 // place makes an address what the placement says. It is called with the lock held.
@@ -197,49 +196,54 @@ func (p *port) place(a placement, now time.Time) {
 }
 
 // listen has the kernel hand over what is asked about addresses.
-func (p *port) listen(add []placement) error {
+func (p *port) listen(add []placement) {
 	var changed [protocols]bool
-	var refused error
+	var join []groupChange
 	for _, a := range add {
 		proto := protocolOf(a.addr)
 		if !p.has(a.addr) && p.covers[proto].add(a.addr) {
 			changed[proto] = true
 		}
 		if proto == protocolNDP {
-			if err := p.groups.join(a.addr); err != nil {
-				refused = err
-			}
+			join = append(join, groupChange{addr: a.addr})
 		}
 	}
+	p.groups.change(join...)
 	for proto, changed := range changed {
 		if changed {
 			p.filter(protocol(proto))
 		}
 	}
-	if refused == nil || p.allMulticast {
-		return refused
+}
+
+// refused hears that the kernel lets the interface join no group, as when IPv6 is off on it. Its hardware filter can still be
+// opened, and switches that do not snoop deliver.
+func (p *port) refused(err error) {
+	p.mu.Lock()
+	if p.allMulticast {
+		p.mu.Unlock()
+		return
 	}
-	// Groups are refused when IPv6 is off on the interface. Its hardware filter can still be opened, and switches that do not
-	// snoop deliver.
 	p.allMulticast = true
-	if s := p.socket(protocolNDP); s != nil {
-		if err := s.allMulticast(p.link.index); err != nil {
-			return errors.Join(refused, err)
-		}
+	if s := p.sockets[protocolNDP]; s != nil {
+		err = errors.Join(err, s.allMulticast(p.link.index))
 	}
-	return refused
+	p.mu.Unlock()
+	p.hooks.refused(err)
 }
 
 // unlisten undoes listen, for addresses that the port has no more.
 func (p *port) unlisten(gone []netip.Addr) {
 	var worn [protocols]bool
+	var leave []groupChange
 	for _, addr := range gone {
 		proto := protocolOf(addr)
 		worn[proto] = p.covers[proto].remove() || worn[proto]
 		if proto == protocolNDP {
-			p.groups.leave(addr)
+			leave = append(leave, groupChange{addr, true})
 		}
 	}
+	p.groups.change(leave...)
 	for proto, worn := range worn {
 		if !worn {
 			continue

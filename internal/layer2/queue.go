@@ -12,7 +12,8 @@ import (
 var repeats = [...]time.Duration{100 * time.Millisecond, 400 * time.Millisecond, 500 * time.Millisecond, time.Second}
 
 const (
-	// probes is how often an address is asked for before it is used (PROBE_NUM of RFC 5227, section 1.1).
+	// probes is how often an address is asked for before it is used (PROBE_NUM of RFC 5227, section 1.1): less often, but
+	// once at least, where so many are new at once that the pace has no room for more while each is asked for.
 	probes = 3
 
 	// probeInterval is the time between two of them, and after the last. RFC 5227 wants 1 to 2 s, and up to 7 s in all, for
@@ -34,9 +35,11 @@ const (
 
 // The classes of packets, most urgent first.
 const (
-	takeover = iota // the first announcement of an address
-	probing         // the questions before it, for an address that is new
-	repeat          // the announcements after it, and the defense of an address
+	takeover = iota // the first announcement of an address that others had
+	probing         // the first question before it, for an address that is new
+	reprobe         // the other questions
+	arrival         // the first announcement of an address that is in use already, and that nobody had before
+	repeat          // the announcements after the first, and the defense of an address
 	refresh
 	classes
 )
@@ -58,18 +61,20 @@ type entry struct {
 	addr      netip.Addr
 	n         int // announcements before; below 0, the probes that are left
 	probed    bool
-	contested bool // somebody else claims it
+	asked     time.Time // until when it is asked for, once it is
+	contested bool      // somebody else claims it
 	at        time.Time
 	class     int
 	pos       int // in due[class]
 }
 
 // step is what to send about an address: its nth announcement, with a probe after it if probe is set. While n is below
-// 0 it is a probe alone.
+// 0 it is a probe alone; when silent is set it is nothing, and tells that the probes are over.
 type step struct {
-	addr  netip.Addr
-	n     int
-	probe bool
+	addr   netip.Addr
+	n      int
+	probe  bool
+	silent bool
 }
 
 // newQueue makes an empty queue. jitter spreads the announcements that many addresses would else make together.
@@ -89,8 +94,7 @@ func tenth(d time.Duration) time.Duration {
 	return d - d/10 + rand.N(d/5+1)
 }
 
-// add starts the announcements of an address, again when it is there; with probe, it starts the probes before them, and
-// step 0 tells that they are over.
+// add starts the announcements of an address, again when it is there; with probe, it starts the probes before them.
 func (q *queue) add(addr netip.Addr, now time.Time, probe bool) {
 	q.remove(addr)
 	e := &entry{addr: addr, at: now, class: takeover, probed: probe}
@@ -111,7 +115,7 @@ func (q *queue) remove(addr netip.Addr) {
 
 // hold puts the probes of an address off, because somebody has it.
 func (q *queue) hold(addr netip.Addr, now time.Time) {
-	if e, ok := q.entries[addr]; ok && e.n <= 0 {
+	if e, ok := q.entries[addr]; ok && (e.class == probing || e.class == reprobe) {
 		e.n = -probes
 		q.move(e, probing, now.Add(q.jitter(holdInterval)))
 	}
@@ -146,6 +150,9 @@ func (q *queue) move(e *entry, class int, at time.Time) {
 // next returns what to send now. When it is nothing, wait is how long it will take until there may be something; forever
 // is the answer of an empty queue.
 func (q *queue) next(now time.Time) (s step, wait time.Duration) {
+	if s, over := q.unclaimed(now); over {
+		return s, 0
+	}
 	if d := q.free.Sub(now); d > 0 {
 		return step{}, d
 	}
@@ -164,6 +171,21 @@ func (q *queue) next(now time.Time) (s step, wait time.Duration) {
 	return step{}, wait
 }
 
+// unclaimed returns an address that nobody turned out to have in the time for that. Who announces it may answer for it, and
+// that does not wait for the pace.
+func (q *queue) unclaimed(now time.Time) (s step, over bool) {
+	if len(q.due[reprobe]) == 0 {
+		return step{}, false
+	}
+	e := q.due[reprobe][0]
+	if now.Before(e.at) || now.Before(e.asked) {
+		return step{}, false
+	}
+	e.n = 0
+	q.move(e, arrival, now)
+	return step{addr: e.addr, silent: true}, true
+}
+
 // take returns what an entry has to say, and schedules what it will say next.
 func (q *queue) take(e *entry, now time.Time) step {
 	s := step{addr: e.addr, n: e.n}
@@ -172,10 +194,15 @@ func (q *queue) take(e *entry, now time.Time) step {
 	s.probe = s.n >= 0 && !q.noProbes && (e.contested || s.n == len(repeats) && !e.probed)
 	e.n++
 	switch {
-	case s.n < -1:
-		q.move(e, probing, now.Add(probeInterval))
-	case s.n == -1:
-		q.move(e, takeover, now.Add(probeInterval))
+	case s.n < 0:
+		if e.class == probing {
+			e.asked = now.Add(probes * probeInterval)
+		}
+		next := now.Add(probeInterval) // also the least that somebody has to answer
+		if next.After(e.asked) || e.n == 0 {
+			e.asked = next
+		}
+		q.move(e, reprobe, next)
 	case s.n < len(repeats):
 		q.move(e, repeat, now.Add(q.jitter(repeats[s.n])))
 	case e.contested:

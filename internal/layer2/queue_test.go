@@ -1,6 +1,7 @@
 package layer2
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -19,6 +20,9 @@ func drain(q *queue, start time.Time, from, to time.Duration) []sent {
 	var out []sent
 	for now := from; now <= to; {
 		s, wait := q.next(start.Add(now))
+		if s.silent {
+			continue
+		}
 		if s.addr.IsValid() {
 			out = append(out, sent{now, s.addr, s.n})
 			continue
@@ -128,6 +132,50 @@ func TestANewAddressIsAskedForThreeTimesBeforeItIsAnnounced(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Each is asked for once at least, and has all the time of three questions to be answered for.
+func TestManyNewAddressesAreInUseBeforeTheyAreAnnounced(t *testing.T) {
+	start := time.Unix(0, 0)
+	q := newQueue(Config{}, exact)
+	addr := netip.MustParseAddr("2001:db8::1")
+	for range 1000 {
+		q.add(addr, start, true)
+		addr = addr.Next()
+	}
+	asked, used, announced := map[netip.Addr]time.Duration{}, map[netip.Addr]time.Duration{}, map[netip.Addr]time.Duration{}
+	packets := 0
+	for now := time.Duration(0); len(announced) < 1000 && now < time.Minute; {
+		s, wait := q.next(start.Add(now))
+		switch _, before := asked[s.addr]; {
+		case !s.addr.IsValid():
+			now += wait
+			continue
+		case s.silent:
+			used[s.addr] = now
+			if least := asked[s.addr] + probes*probeInterval; now < least {
+				t.Fatalf("%s is in use after %v, and was asked for at %v", s.addr, now, asked[s.addr])
+			}
+			continue
+		case s.n == 0:
+			announced[s.addr] = now
+		case s.n < 0 && !before:
+			asked[s.addr] = now
+		}
+		packets++
+		if most := int(now/(2*time.Millisecond)) + 1 + paceCredit; packets > most {
+			t.Fatalf("%d packets after %v", packets, now)
+		}
+	}
+	last := func(of map[netip.Addr]time.Duration) time.Duration {
+		return slices.Max(slices.Collect(maps.Values(of)))
+	}
+	if len(used) != 1000 || last(used) > 2500*time.Millisecond {
+		t.Errorf("%d addresses are in use, the last after %v", len(used), last(used))
+	}
+	if len(announced) != 1000 || last(announced) > 4500*time.Millisecond {
+		t.Errorf("%d addresses are announced, the last after %v", len(announced), last(announced))
 	}
 }
 

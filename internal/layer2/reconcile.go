@@ -125,6 +125,9 @@ func (a *Announcer) followLinks(links []link, now time.Time) {
 			p = newPort(l, a.config, a.metrics, a.quiesced, hooks{
 				familiar: a.familiar,
 				broke:    func(proto protocol, err error) { a.broke(index, l.name, proto, err) },
+				refused: func(err error) {
+					level.Warn(a.logger).Log("msg", "cannot join solicited-node groups; where switches snoop MLD, neighbors may not reach the addresses", "if", l.name, "err", err)
+				},
 				conflict: a.conflict,
 			})
 			a.ports[index] = p

@@ -57,7 +57,7 @@ func (p *port) use(s step) (over *conflict) {
 
 // say sends one step of the queue, in the buffer b.
 func (p *port) say(s step, b []byte) {
-	if st, ok := p.lookup(s.addr); !ok || st.standIn { // not any more, since the queue was asked
+	if st, ok := p.lookup(s.addr); s.silent || !ok || st.standIn { // not any more, since the queue was asked
 		return
 	}
 	proto := protocolOf(s.addr)

@@ -3,11 +3,14 @@ package layer2
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -358,21 +361,34 @@ func TestMoreGroupsThanOneSocketHolds(t *testing.T) {
 	if mac := n.resolve(last.String()); !bytes.Equal(mac, ourMAC) {
 		t.Errorf("%s is at %v, want %v", last, mac, ourMAC)
 	}
-	a.mu.Lock()
-	for _, p := range a.ports {
-		if len(p.groups.members) != 5000 {
-			t.Errorf("member of %d groups, want 5000", len(p.groups.members))
-		}
-	}
-	a.mu.Unlock()
+	groups := func() int { return solicitedGroups(t, "lan0", netip.MustParsePrefix("ff02::1:ff01:0/112")) }
+	eventually(t, "it is a member of 5000 groups", func() bool { return groups() == 5000 })
 	a.Apply(nil, []netip.Addr{last})
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, p := range a.ports {
-		if len(p.groups.members) != 4999 {
-			t.Errorf("member of %d groups after one was withdrawn, want 4999", len(p.groups.members))
+	eventually(t, "it has left one", func() bool { return groups() == 4999 })
+	// What is withdrawn while it is still being joined is left.
+	a.Apply(nil, slices.Collect(maps.Keys(many)))
+	a.Apply(many, nil)
+	a.Apply(nil, slices.Collect(maps.Keys(many)))
+	eventually(t, "it is a member of none", func() bool { return groups() == 0 })
+}
+
+// solicitedGroups counts the groups within a prefix that the kernel has an interface be a member of.
+func solicitedGroups(t *testing.T, ifname string, within netip.Prefix) (n int) {
+	t.Helper()
+	data, err := os.ReadFile("/proc/thread-self/net/igmp6")
+	check(t, err)
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 3 || fields[1] != ifname {
+			continue
+		}
+		raw, err := hex.DecodeString(fields[2])
+		check(t, err)
+		if group, ok := netip.AddrFromSlice(raw); ok && within.Contains(group) {
+			n++
 		}
 	}
+	return n
 }
 
 func TestWithoutNetRawItSaysSo(t *testing.T) {
