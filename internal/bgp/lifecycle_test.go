@@ -156,6 +156,7 @@ func TestAPeerThatWasRestartedIsToldAll(t *testing.T) {
 }
 
 func TestARouterIDThatChangesTakesNoRouteAway(t *testing.T) {
+	noRace(t)
 	parallel(t)
 	p := newPair(t, "id", 30, "graceful restart on; ipv4 { import all; export none; };", " bgp graceful-restart\n", "remote-as 64512")
 	peers := peersOf(t,
