@@ -10,7 +10,7 @@ import (
 )
 
 func TestARouterThatRefusesIsAskedWhy(t *testing.T) {
-	t.Parallel() // its links and addresses are its own
+	parallel(t)
 	var ours, theirs []string
 	for _, n := range []string{"1", "2", "3", "4"} {
 		ours, theirs = append(ours, "198.51.100.1"+n+"/24"), append(theirs, "198.51.100.10"+n+"/24")

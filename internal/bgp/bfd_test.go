@@ -19,6 +19,13 @@ func monitor(t *testing.T, s *Speaker) *bfd.Monitor {
 	return m
 }
 
+// watchPaths does so until the test ends.
+func watchPaths(t *testing.T, s *Speaker) {
+	t.Helper()
+	m := monitor(t, s)
+	t.Cleanup(func() { check(t, m.Close()) })
+}
+
 func TestStrictModeWaitsForBFD(t *testing.T) {
 	b := newBIRD(newHost(t, "up0", nodeAddresses, routerAddresses), `
 protocol bfd bfd1 { disabled; interface "up0" { interval 50 ms; multiplier 3; }; }
@@ -43,8 +50,7 @@ bfd
 		"frr {peerAddress: 198.51.100.1, myASN: 64512, peerASN: 64513, connectTime: 2s, bfdStrictMode: true, bfdProfile: quick}",
 	)
 	s := newSpeaker(t)
-	m := monitor(t, s)
-	defer func() { check(t, m.Close()) }()
+	watchPaths(t, s)
 	s.Apply(peers, toAll("203.0.113.1/32"))
 
 	bfdOf := map[string]struct{ on, off func() }{

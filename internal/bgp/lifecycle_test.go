@@ -37,7 +37,7 @@ func newPair(t *testing.T, name string, n int, inBIRD, inFRR, neighborOfFRR stri
 }
 
 func birdOf(n int, more string) string {
-	return fmt.Sprintf("protocol bfd { interface \"*\" { interval 50 ms; multiplier 3; }; }\n"+
+	return fmt.Sprintf("protocol bfd { interface \"*\" { interval 300 ms; multiplier 3; }; }\n"+
 		"protocol bgp tor { local 198.18.%[1]d.1 as 64513; neighbor 198.18.%[1]d.11 as 64512; passive; %[2]s }\n", n, more)
 }
 
@@ -62,7 +62,7 @@ func (p pair) updates(t *testing.T) (bird, frr int) {
 }
 
 func TestOnlyWhatChangesIsTold(t *testing.T) {
-	t.Parallel() // its links and addresses are its own
+	parallel(t)
 	p := newPair(t, "only", 10, "ipv4 { import all; export none; }; ipv6 { import all; export none; };", "", "remote-as 64513")
 	peers := peersOf(t,
 		"bird {peerAddress: 198.18.10.1, myASN: 64512, peerASN: 64513, connectTime: 2s}",
@@ -130,7 +130,7 @@ func TestOnlyWhatChangesIsTold(t *testing.T) {
 }
 
 func TestAPeerThatWasRestartedIsToldAll(t *testing.T) {
-	t.Parallel() // its links and addresses are its own
+	parallel(t)
 	const plain = "ipv4 { import all; export none; };"
 	p := newPair(t, "back", 20, plain, "", "remote-as 64512")
 	s := newSpeaker(t)
@@ -156,7 +156,8 @@ func TestAPeerThatWasRestartedIsToldAll(t *testing.T) {
 }
 
 func TestARouterIDThatChangesTakesNoRouteAway(t *testing.T) {
-	t.Parallel() // its links and addresses are its own
+	noRace(t)
+	parallel(t)
 	p := newPair(t, "id", 30, "graceful restart on; ipv4 { import all; export none; };", " bgp graceful-restart\n", "remote-as 64512")
 	peers := peersOf(t,
 		"bird {peerAddress: 198.18.30.1, myASN: 64512, peerASN: 64513, gracefulRestart: {}}",
@@ -175,14 +176,14 @@ func TestARouterIDThatChangesTakesNoRouteAway(t *testing.T) {
 		t.Errorf("BIRD has another router ID: %s", said)
 	}
 	for router, stop := range map[string]func() (int, int){"BIRD": inBIRD, "FRR": inFRR} {
-		if looks, missing := stop(); missing > 0 || looks < 100 {
+		if looks, missing := stop(); missing > 0 || looks < 20 {
 			t.Errorf("%s: the route was missing %d of %d times over the change", router, missing, looks)
 		}
 	}
 }
 
 func TestRoutesMayOutliveTheRestartTime(t *testing.T) {
-	t.Parallel() // its links and addresses are its own
+	parallel(t)
 	p := newPair(t, "ll", 40, "graceful restart on; long lived graceful restart on; ipv4 { import all; export none; };", " bgp graceful-restart\n bgp long-lived-graceful-restart stale-time 7200\n", "remote-as 64512")
 	peers := peersOf(t,
 		"bird {peerAddress: 198.18.40.1, myASN: 64512, peerASN: 64513, gracefulRestart: {restartTime: 1s, longLivedStaleTime: 1h}}",
@@ -210,18 +211,18 @@ func TestRoutesMayOutliveTheRestartTime(t *testing.T) {
 }
 
 func TestWhatBFDMakesOfARestart(t *testing.T) {
-	t.Parallel() // its links and addresses are its own
+	parallel(t)
 	const (
 		birdBGP = "graceful restart on; ipv4 { import all; export none; };"
-		frrBFD  = "\nbfd\n peer 198.18.51.11 local-address 198.18.51.1 interface keepf\n  transmit-interval 50\n  receive-interval 50\n"
+		frrBFD  = "\nbfd\n peer 198.18.51.11 local-address 198.18.51.1 interface keepf\n  transmit-interval 300\n  receive-interval 300\n"
 	)
 	kept := newPair(t, "keep", 50, "bfd graceful; "+birdBGP, " bgp graceful-restart\n",
 		"remote-as 64512; bfd; bfd check-control-plane-failure"+frrBFD)
 	lost := newBIRD(newHost(t, "loseb", []string{"198.18.60.11/24"}, []string{"198.18.60.1/24"}), birdOf(60, "bfd on; "+birdBGP))
 	peers := peersOf(t,
-		"bird {peerAddress: 198.18.50.1, myASN: 64512, peerASN: 64513, bfdProfile: quick, gracefulRestart: {}}",
-		"frr {peerAddress: 198.18.51.1, myASN: 64512, peerASN: 64513, bfdProfile: quick, gracefulRestart: {}}",
-		"lost {peerAddress: 198.18.60.1, myASN: 64512, peerASN: 64513, bfdProfile: quick, gracefulRestart: {}}",
+		"bird {peerAddress: 198.18.50.1, myASN: 64512, peerASN: 64513, bfdProfile: steady, gracefulRestart: {}}",
+		"frr {peerAddress: 198.18.51.1, myASN: 64512, peerASN: 64513, bfdProfile: steady, gracefulRestart: {}}",
+		"lost {peerAddress: 198.18.60.1, myASN: 64512, peerASN: 64513, bfdProfile: steady, gracefulRestart: {}}",
 	)
 	begin := func() (*Speaker, *bfd.Monitor) {
 		s := another()
@@ -245,7 +246,7 @@ func TestWhatBFDMakesOfARestart(t *testing.T) {
 	hasNot(t, lost.route, "203.0.113.1/32")
 	s, m = begin()
 	for router, stop := range map[string]func() (int, int){"BIRD": inBIRD, "FRR": inFRR} {
-		if looks, missing := stop(); missing > 0 || looks < 100 {
+		if looks, missing := stop(); missing > 0 || looks < 20 {
 			t.Errorf("%s: the route was missing %d of %d times over the restart", router, missing, looks)
 		}
 	}

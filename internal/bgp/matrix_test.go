@@ -201,7 +201,8 @@ func configureFRR(r *rack, ways ...way) string {
 }
 
 func TestSessions(t *testing.T) {
-	t.Parallel() // its links and addresses are its own
+	noRace(t)
+	parallel(t)
 	racks := []*rack{
 		{link: "bird", subnet: 51, configure: configureBIRD, start: func(h *host, conf string) func(string) string { return newBIRD(h, conf).route }},
 		{link: "frr", subnet: 52, configure: configureFRR, start: func(h *host, conf string) func(string) string { return newFRRWithKernel(h, conf).route }},

@@ -36,6 +36,7 @@ func (h *host) knock(from, to string) error {
 }
 
 func TestPassivePeers(t *testing.T) {
+	noRace(t)
 	h := newHost(t, "up0", append(nodeAddresses, "192.0.2.12/24"), append(routerAddresses, "192.0.2.2/24", "192.0.2.3/24", "192.0.2.66/24"))
 	const tor = `local as 64513; neighbor 192.0.2.11 as 64512; strict bind; connect delay time 1; connect retry time 1; error wait time 1, 2; ipv4 { import all; export none; };`
 	one := newBIRD(h, `

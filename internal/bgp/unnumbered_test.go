@@ -14,6 +14,13 @@ import (
 	"heraldlb.io/herald/internal/config"
 )
 
+// parallel lets tests run side by side whose links are their own.
+func parallel(t *testing.T) {
+	if !underRace { // see noRace
+		t.Parallel()
+	}
+}
+
 // run has a Speaker run until the test ends.
 func run(t *testing.T, s *Speaker) {
 	ctx, cancel := context.WithCancel(t.Context())
@@ -59,56 +66,52 @@ router bgp 64513
  bgp router-id 192.0.2.1
  no bgp ebgp-requires-policy
  neighbor un0 interface remote-as external
+ neighbor un0 password secret
  neighbor un0 bfd
  address-family ipv6 unicast
   neighbor un0 activate
  exit-address-family
+
+bfd
 `
 
 func TestUnnumberedFRR(t *testing.T) {
-	t.Parallel() // its links are its own
+	parallel(t)
 	h := newLink(t, "un0", "fe80::1/64")
-	f := newFRRWithKernel(h, unnumberedFRR)
-	peers := peersOf(t, "tor {interface: un0, myASN: 64512, dynamicASN: external}")
-	peers[0].BFD = &config.BFDProfile{ReceiveInterval: time.Second, TransmitInterval: time.Second, DetectMultiplier: 3}
-	s, w := newSpeaker(t), &fakeWatcher{}
-	s.Watch(w)
+	f := newFRR(h, unnumberedFRR)
+	peers := peersOf(t, "tor {interface: un0, myASN: 64512, dynamicASN: external, passwordSecret: {name: s}}")
+	peers[0].Password = "secret"
+	peers[0].BFD = &config.BFDProfile{ReceiveInterval: 300 * time.Millisecond, TransmitInterval: 300 * time.Millisecond, DetectMultiplier: 3}
+	s := newSpeaker(t)
+	watchPaths(t, s)
 	run(t, s)
 	s.Apply(peers, toAll("203.0.113.1/32", "2001:db8:2::1/128"))
-	has(t, f.route, "203.0.113.1/32", "64512", "fe80::11")
-	has(t, f.route, "2001:db8:2::1/128", "64512", "fe80::11")
-	for _, prefix := range []string{"203.0.113.1/32", "2001:db8:2::1/128"} {
-		eventually(t, "the router's kernel sends "+prefix+" to the node", func() bool { return h.sendsTo(prefix) == "fe80::11" })
-	}
-	if got := sessionOf(s, "tor").Address; got != netip.MustParseAddr("fe80::1%un0") {
-		t.Errorf("the router is taken to be at %v", got)
-	}
-	w.mu.Lock()
-	want := bfd.Session{Peer: netip.MustParseAddr("fe80::1%un0"), Local: netip.MustParseAddr("fe80::11"),
-		Profile: bfd.Profile{ReceiveInterval: time.Second, TransmitInterval: time.Second, DetectMultiplier: 3}}
-	if len(w.sessions) != 1 || w.sessions[0] != want {
-		t.Errorf("BFD sessions: %+v, want one: %+v", w.sessions, want)
-	}
-	w.mu.Unlock()
-
-	t.Run("another router takes its place", func(t *testing.T) {
-		f.stop()
-		there, err := h.nl.LinkByName("un0")
-		check(t, err)
-		check(t, h.nl.LinkSetDown(there)) // which takes its addresses
-		check(t, h.nl.AddrAdd(there, address(t, "fe80::2/64")))
-		eventually(t, "the node's kernel says so", func() bool { // at most once a second
-			here, err := netlink.LinkByName("un0")
-			return err == nil && here.Attrs().OperState != netlink.OperUp
-		})
-		check(t, h.nl.LinkSetUp(there))
-		onlyLinkLocal(t, h.nl, "un0", "fe80::2/64")
-		g := newFRRWithKernel(h, unnumberedFRR)
-		has(t, g.route, "203.0.113.1/32", "64512", "fe80::11")
-		if got := sessionOf(s, "tor").Address; got != netip.MustParseAddr("fe80::2%un0") {
-			t.Errorf("the router is taken to be at %v", got)
+	found := func(f *frr, router string) {
+		t.Helper()
+		for _, prefix := range []string{"203.0.113.1/32", "2001:db8:2::1/128"} {
+			has(t, f.route, prefix, "64512", "fe80::11")
+			eventually(t, "the router's kernel sends "+prefix+" to the node", func() bool { return h.sendsTo(prefix) == "fe80::11" })
 		}
+		eventually(t, "BFD is up, with "+router, func() bool {
+			got := sessionOf(s, "tor")
+			return got.Address == netip.MustParseAddr(router+"%un0") && got.BFD != nil && got.BFD.State == bfd.Up
+		})
+	}
+	found(f, "fe80::1")
+
+	t.Log("another router takes its place")
+	f.stop()
+	there, err := h.nl.LinkByName("un0")
+	check(t, err)
+	check(t, h.nl.LinkSetDown(there)) // which takes its addresses
+	check(t, h.nl.AddrAdd(there, address(t, "fe80::2/64")))
+	eventually(t, "the node's kernel says so", func() bool { // at most once a second
+		here, err := netlink.LinkByName("un0")
+		return err == nil && here.Attrs().OperState != netlink.OperUp
 	})
+	check(t, h.nl.LinkSetUp(there))
+	onlyLinkLocal(t, h.nl, "un0", "fe80::2/64")
+	found(newFRR(h, unnumberedFRR), "fe80::2")
 }
 
 // sendsTo returns the next hop of a prefix in the host's kernel, empty when there is none.
@@ -132,7 +135,7 @@ func (h *host) sendsTo(prefix string) string {
 }
 
 func TestUnnumberedBIRD(t *testing.T) {
-	t.Parallel() // its links are its own
+	parallel(t)
 	b := newBIRD(newLink(t, "un1", "fe80::1/64"), unnumberedBIRD("un1"))
 	s := newSpeaker(t)
 	run(t, s)
@@ -153,7 +156,8 @@ protocol bgp nodes {
 }
 
 func TestRoutersOfOneLinkLocalAddressAreToldTheirOwn(t *testing.T) {
-	t.Parallel() // its links are its own
+	noRace(t)
+	parallel(t)
 	b := newBIRD(newLink(t, "un2", "fe80::1/64"), unnumberedBIRD("un2"))
 	c := newBIRD(newLink(t, "un3", "fe80::1/64"), unnumberedBIRD("un3"))
 	s := newSpeaker(t)

@@ -12,19 +12,24 @@ import (
 	"heraldlb.io/herald/internal/config"
 )
 
-// quick is a profile that finds a broken path after 150 ms.
-const quick = `
+// profiles are quick, which finds a broken path after 150 ms, and steady, which takes 900 ms and a busy machine for none.
+const profiles = `
 apiVersion: heraldlb.io/v1beta1
 kind: BFDProfile
 metadata: {name: quick}
 spec: {receiveInterval: 50, transmitInterval: 50, detectMultiplier: 3}
+---
+apiVersion: heraldlb.io/v1beta1
+kind: BFDProfile
+metadata: {name: steady}
+spec: {}
 `
 
-// peersOf reads BGPPeers from lines "name {spec}", as a node with no labels has them. There is the BFDProfile quick.
+// peersOf reads BGPPeers from lines "name {spec}", as a node with no labels has them. There are the BFDProfiles quick and steady.
 func peersOf(t *testing.T, lines ...string) []Peer {
 	t.Helper()
 	var b strings.Builder
-	b.WriteString(quick)
+	b.WriteString(profiles)
 	for _, l := range lines {
 		name, spec, _ := strings.Cut(l, " ")
 		b.WriteString("---\napiVersion: heraldlb.io/v1beta1\nkind: BGPPeer\nmetadata: {name: " + name + "}\nspec: " + spec + "\n")

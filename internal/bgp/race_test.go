@@ -1,0 +1,6 @@
+//go:build race
+
+package bgp
+
+// underRace: the race detector watches.
+const underRace = true
