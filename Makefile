@@ -33,7 +33,9 @@ test: lint unit fuzz e2e ## everything that CI runs: static checks, unit tests, 
 
 .PHONY: build
 build: lab ## the binaries, into bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/ ./controller ./speaker
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/ ./controller ./speaker ./heraldctl
+	ln -sf heraldctl bin/kubectl-herald
+	ln -sf heraldctl bin/kubectl_complete-herald
 
 .PHONY: lab
 lab: ## bin/lab, the command that runs a real cluster on this machine

@@ -16,6 +16,8 @@ const module = "heraldlb.io/herald/"
 // refused too.
 var floors = [][]string{
 	{"controller", "speaker", "heraldctl"},
+	{"internal/ctl"},
+	{"internal/report"},
 	{"internal/assign", "internal/announce"},
 	{"internal/ipam", "internal/election", "internal/gossip", "internal/layer2", "internal/bgp", "internal/kube", "internal/servicepath"},
 	{"internal/bfd", "internal/unnumbered", "internal/config", "internal/service"},

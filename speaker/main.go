@@ -160,6 +160,11 @@ func run(ctx context.Context) error {
 	running.Go(func() { routers.Run(parts) })
 	running.Go(func() { informers.Secrets.Run(parts.Done()) })
 	loop.SpeakBGP(routers, *drainDelay)
+	if common.ConfigSource == kube.ConfigFromCRD { // else there are no kinds of Herald's to write
+		reporter := kube.NewReporter(client, *node, logger, reg)
+		running.Go(func() { reporter.Run(parts) })
+		loop.ReportTo(reporter, cmdline.Version())
+	}
 	loop.Run(ctx)
 	return ended(failed)
 }

@@ -17,6 +17,8 @@ var builder = runtime.NewSchemeBuilder(func(s *runtime.Scheme) error {
 		&BGPPeer{}, &BGPPeerList{},
 		&BFDProfile{}, &BFDProfileList{},
 		&Community{}, &CommunityList{},
+		&Speaker{}, &SpeakerList{},
+		&AnnouncementSlice{}, &AnnouncementSliceList{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil

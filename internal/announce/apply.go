@@ -96,6 +96,7 @@ func (l *Loop) leave() {
 	l.setReady(errors.New("announce: this speaker is stopping"))
 	busy := len(l.announced)+len(l.standsIn) > 0 && len(l.ring.Members()) > 1
 	restart := restarts(l.cluster.node(l.node))
+	l.reportStatus()
 	if restart {
 		h := l.health
 		h.Restarting = true
@@ -119,6 +120,9 @@ func (l *Loop) leave() {
 	clear(l.announced)
 	clear(l.standsIn)
 	l.quitBGP(restart)
+	if !restart {
+		l.reportLeft()
+	}
 }
 
 // handOver follows the ring until nothing is left to answer for, for a limited time.

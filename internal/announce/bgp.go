@@ -17,6 +17,8 @@ import (
 // BGP is the driver that tells routers; *bgp.Speaker is one.
 type BGP interface {
 	Apply(peers []bgp.Peer, changed map[netip.Prefix][]bgp.Route)
+	Sessions() []bgp.Session
+	Changed() <-chan struct{}
 	Leave(ctx context.Context, d bgp.Departure, drainDelay time.Duration)
 }
 
@@ -69,7 +71,7 @@ func (p *planner) routeChanges() map[netip.Prefix][]bgp.Route {
 	r := p.routes
 	dirty := map[netip.Prefix]struct{}{}
 	for addr := range r.addrs {
-		now := p.announcedAs(addr)
+		now := p.announcedAs(addr, p.self)
 		for prefix := range r.reasons[addr] {
 			dirty[prefix] = struct{}{}
 			delete(r.prefixes[prefix], addr)
@@ -104,6 +106,9 @@ func (p *planner) routeChanges() map[netip.Prefix][]bgp.Route {
 			continue
 		}
 		changed[prefix] = now
+		for addr := range r.prefixes[prefix] {
+			p.looked[addr] = struct{}{}
+		}
 		if len(now) == 0 {
 			delete(r.told, prefix)
 		} else {
@@ -113,15 +118,15 @@ func (p *planner) routeChanges() map[netip.Prefix][]bgp.Route {
 	return changed
 }
 
-// announcedAs returns the prefixes that this node announces for an address, with the advertisements that say so.
-func (p *planner) announcedAs(addr netip.Addr) map[netip.Prefix][]int {
-	self, known := p.nodes[p.self]
-	if !known || self.excluded || self.networkUnavailable {
+// announcedAs returns the prefixes that a node announces for an address, with the advertisements that say so.
+func (p *planner) announcedAs(addr netip.Addr, name string) map[netip.Prefix][]int {
+	n, known := p.nodes[name]
+	if !known || n.excluded || n.networkUnavailable {
 		return nil
 	}
 	var served []types.NamespacedName
 	for _, key := range p.holders[addr] {
-		if p.services[key].servedBy(p.self) {
+		if p.services[key].servedBy(name) {
 			served = append(served, key)
 		}
 	}
@@ -134,7 +139,7 @@ func (p *planner) announcedAs(addr netip.Addr) map[netip.Prefix][]int {
 	}
 	out := map[netip.Prefix][]int{}
 	for i, a := range p.config.BGPAdvertisements {
-		if a.SelectsPool(pool) && a.SelectsNode(self.labels) &&
+		if a.SelectsPool(pool) && a.SelectsNode(n.labels) &&
 			slices.ContainsFunc(served, func(k types.NamespacedName) bool { return a.SelectsService(p.services[k].labels) }) {
 			prefix := a.Prefix(addr)
 			out[prefix] = append(out[prefix], i)

@@ -33,6 +33,24 @@ type fakeBGP struct {
 	told  map[netip.Prefix][]bgp.Route
 	calls int
 	left  []bgp.Departure
+
+	sessions []bgp.Session
+	changed  chan struct{}
+}
+
+func (f *fakeBGP) Changed() <-chan struct{} { return f.changed }
+func (f *fakeBGP) Sessions() []bgp.Session {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sessions
+}
+
+// become makes these the sessions.
+func (f *fakeBGP) become(sessions ...bgp.Session) {
+	f.mu.Lock()
+	f.sessions = sessions
+	f.mu.Unlock()
+	f.changed <- struct{}{}
 }
 
 func (f *fakeBGP) Apply(peers []bgp.Peer, changed map[netip.Prefix][]bgp.Route) {

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/internal/bgp"
 	"heraldlb.io/herald/internal/config"
 )
@@ -18,13 +19,21 @@ import (
 // passwordKey is the key of a BGPPeer's Secret.
 const passwordKey = "password"
 
+// The reasons why a peer of this node has to wait, beside those of package config.
+const (
+	reasonSecretNotFound = "SecretNotFound"
+	reasonSecretInvalid  = "SecretInvalid"
+)
+
 // speaking is the part of the loop that talks BGP.
 type speaking struct {
 	driver     BGP
 	drainDelay time.Duration
 	peers      []bgp.Peer
-	problems   map[string]struct{} // that were logged
+	waiting    []v1beta1.BGPSession // with peers of this node that something is missing for
 	told       bool
+	sessions   []bgp.Session // as they were when it was last looked
+	stale      bool          // the sessions may have changed since
 }
 
 // SpeakBGP lets the loop announce by BGP too. It must be called before Run. When this node leaves for good, routers have
@@ -50,7 +59,10 @@ func (l *Loop) speak(p pending) {
 	looked := l.planner.routes.looked()
 	if changed := l.planner.routeChanges(); again || len(changed) > 0 {
 		l.bgp.driver.Apply(l.bgp.peers, changed)
-		l.bgp.told = true
+		l.bgp.told, l.bgp.stale = true, true
+	}
+	if l.bgp.stale {
+		l.lookAtSessions()
 	}
 	for _, addr := range looked {
 		var told []types.NamespacedName
@@ -68,47 +80,55 @@ func (l *Loop) bgpPeers() []bgp.Peer {
 		return nil
 	}
 	chosen, problems := l.planner.config.PeersOn(config.Node{Name: n.Name, Labels: n.Labels, Annotations: n.Annotations})
-	said := map[string]struct{}{}
-	complain := func(peer, why string) {
-		said[peer+why] = struct{}{}
-		if _, already := l.bgp.problems[peer+why]; !already {
-			level.Warn(l.logger).Log("msg", "BGP peer has to wait", "peer", peer, "node", l.node, "reason", why)
-		}
-	}
+	before := l.bgp.waiting
+	l.bgp.waiting = nil
 	for _, problem := range problems {
-		complain(problem.Name, problem.Error())
+		l.suspend(before, problem.Name, problem.Reason, problem.Text())
 	}
 	var out []bgp.Peer
 	for _, p := range chosen {
 		peer := bgp.Peer{BGPPeer: p}
 		if p.PasswordSecret != "" {
-			var why string
-			if peer.Password, why = l.cluster.password(p.PasswordSecret); why != "" {
-				complain(p.Name, why)
+			var reason, why string
+			if peer.Password, reason, why = l.cluster.password(p.PasswordSecret); reason != "" {
+				l.suspend(before, p.Name, reason, why)
 				continue
 			}
 		}
 		out = append(out, peer)
 	}
-	l.bgp.problems = said
 	return out
 }
 
+// suspend notes that a peer has to wait, and logs it when that is new.
+func (l *Loop) suspend(before []v1beta1.BGPSession, peer, reason, why string) {
+	s := v1beta1.BGPSession{Peer: peer, State: string(bgp.Waiting), Since: second(time.Now()), Reason: reason, LastError: cut(why)}
+	i := slices.IndexFunc(before, func(b v1beta1.BGPSession) bool {
+		return b.Peer == peer && b.Reason == reason && b.LastError == s.LastError
+	})
+	if i >= 0 {
+		s = before[i]
+	} else {
+		level.Warn(l.logger).Log("msg", "BGP peer has to wait", "peer", peer, "node", l.node, "reason", why)
+	}
+	l.bgp.waiting = append(l.bgp.waiting, s)
+}
+
 // password returns what the Secret of a peer holds, or why it cannot be used.
-func (c *Cluster) password(name string) (password, why string) {
+func (c *Cluster) password(name string) (password, reason, why string) {
 	if c.informers.Secrets == nil {
-		return "", "Secrets are not read"
+		return "", reasonSecretNotFound, "Secrets are not read"
 	}
 	secrets := list[*corev1.Secret](c.informers.Secrets)
 	i := slices.IndexFunc(secrets, func(s *corev1.Secret) bool { return s.Name == name })
 	if i < 0 {
-		return "", "there is no Secret " + name + " in Herald's namespace: create it"
+		return "", reasonSecretNotFound, "there is no Secret " + name + " in Herald's namespace: create it"
 	}
 	value := secrets[i].Data[passwordKey]
 	if n := len(value); n == 0 || n > bgp.MaxPassword {
-		return "", "Secret " + name + " must hold 1 to 80 bytes as " + passwordKey
+		return "", reasonSecretInvalid, "Secret " + name + " must hold 1 to 80 bytes as " + passwordKey
 	}
-	return string(value), ""
+	return string(value), "", ""
 }
 
 // quitBGP ends the sessions: for a while, or for good.

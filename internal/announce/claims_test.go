@@ -260,32 +260,6 @@ func TestAServiceThatIsMadeAgainFindsItsOwner(t *testing.T) {
 	}
 }
 
-func TestWhatIfANodeDies(t *testing.T) {
-	s, n1, n2, n3 := threeNodes(t)
-	for i := range 60 {
-		s.service(fmt.Sprint(i), cluster(fmt.Sprintf("192.0.2.%d", i)))
-	}
-	s.agree(t)
-	expected := s.planners["n1"].whatIf([]gossip.Member{n1, n3})
-	if s.owners(t)["n2"] == 0 {
-		t.Fatal("n2 owns nothing, or is held for dead")
-	}
-	s.members(n1, n3)
-	s.agree(t)
-	for addr, d := range s.planners["n1"].decisions {
-		if d.Owner != expected[addr] || d.Owner == "n2" {
-			t.Errorf("%s was expected at %q and is at %q", addr, expected[addr], d.Owner)
-		}
-	}
-	draining := n2
-	draining.Health.Draining = true
-	for addr, owner := range s.planners["n1"].whatIf([]gossip.Member{draining}) {
-		if owner != "n2" {
-			t.Errorf("with n2 alone %s is at %q", addr, owner)
-		}
-	}
-}
-
 // One endpoint changes: what that costs does not grow with the number of Services.
 func BenchmarkReplan(b *testing.B) {
 	for _, n := range []int{100, 10_000} {

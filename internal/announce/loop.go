@@ -40,6 +40,7 @@ type Layer2 interface {
 	SetPeers([]net.HardwareAddr)
 	Interfaces() []layer2.Interface
 	Conflicts() []layer2.Conflict
+	KernelAddresses(ours func(netip.Addr) bool) []layer2.KernelAddress
 	Changed() <-chan struct{}
 	Apply(announce map[netip.Addr]layer2.Scope, withdraw []netip.Addr)
 	Quiesce()
@@ -83,11 +84,15 @@ type Loop struct {
 	announced map[netip.Addr]struct{}
 	standsIn  map[netip.Addr]string // for this node, which is away
 	conflicts []layer2.Conflict     // that were told of
-	health    gossip.Health         // that the ring was told last
+	kernel    []layer2.KernelAddress
+	health    gossip.Health // that the ring was told last
 	offered   []gossip.Interface
 	started   bool
 	draining  bool
 	bgp       *speaking // nil without BGP
+	reporter  Reporter  // nil when nobody asks
+	reported  map[netip.Addr]struct{}
+	version   string // of the speaker
 
 	mu       sync.Mutex
 	notReady error
@@ -108,6 +113,7 @@ func New(c Config) *Loop {
 		planner:   newPlanner(c.Node),
 		announced: map[netip.Addr]struct{}{},
 		standsIn:  map[netip.Addr]string{},
+		reported:  map[netip.Addr]struct{}{},
 		notReady:  errors.New("announce: the cluster's state has not been read yet"),
 	}
 }
@@ -148,6 +154,8 @@ func (l *Loop) wait(ctx context.Context, at time.Time) bool {
 	case <-l.cluster.changed:
 	case <-l.ring.Changed():
 	case <-l.layer2.Changed():
+	case <-l.sessionsChanged():
+		l.bgp.stale = true
 	}
 	return true
 }
@@ -165,6 +173,7 @@ func (l *Loop) step() time.Time {
 	l.planner.setClaims(l.ring.TakeClaims(), now) // after Ready: who is ready has merged what its peers claim
 	if notReady != nil && !l.started {
 		l.setReady(fmt.Errorf("announce: nothing is announced before the gossip ring is joined: %w", notReady))
+		l.reportStatus()
 		return time.Time{}
 	}
 	if notReady == nil {
@@ -177,6 +186,8 @@ func (l *Loop) step() time.Time {
 	p := l.planner.plan(now)
 	l.apply(p)
 	l.tellConflicts()
+	l.watchKernel()
+	l.report()
 	return p.wake
 }
 

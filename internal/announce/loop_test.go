@@ -110,6 +110,7 @@ type fakeDriver struct {
 	down      bool // its interface
 	peers     []net.HardwareAddr
 	conflicts []layer2.Conflict
+	kernel    []layer2.KernelAddress
 	changed   chan struct{}
 }
 
@@ -149,6 +150,16 @@ func (d *fakeDriver) Conflicts() []layer2.Conflict {
 	defer d.mu.Unlock()
 	return d.conflicts
 }
+func (d *fakeDriver) KernelAddresses(ours func(netip.Addr) bool) (out []layer2.KernelAddress) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, k := range d.kernel {
+		if ours(k.Addr) {
+			out = append(out, k)
+		}
+	}
+	return out
+}
 func (d *fakeDriver) Quiesce() { d.mu.Lock(); defer d.mu.Unlock(); d.quiet = true }
 func (d *fakeDriver) String() string {
 	d.mu.Lock()
@@ -164,6 +175,7 @@ func (d *fakeDriver) String() string {
 type world struct {
 	t                                             *testing.T
 	services, slices, nodes, pools, l2Adv, unused *fcache.FakeControllerSource
+	bgpPeers, bgpAdv                              *fcache.FakeControllerSource
 	ring                                          *fakeRing
 	driver                                        *fakeDriver
 	registry                                      *prometheus.Registry
@@ -173,11 +185,15 @@ type world struct {
 	stop                                          func()
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldWith(t, func(*Loop) {}) }
+
+// newWorldWith is newWorld with a loop that is prepared before it runs.
+func newWorldWith(t *testing.T, prepare func(*Loop)) *world {
 	w := &world{
 		t:        t,
 		services: fcache.NewFakeControllerSource(), slices: fcache.NewFakeControllerSource(), nodes: fcache.NewFakeControllerSource(),
 		pools: fcache.NewFakeControllerSource(), l2Adv: fcache.NewFakeControllerSource(), unused: fcache.NewFakeControllerSource(),
+		bgpPeers: fcache.NewFakeControllerSource(), bgpAdv: fcache.NewFakeControllerSource(),
 		ring:   &fakeRing{self: "n1", ready: errors.New("not joined"), changed: make(chan struct{}, 1), claims: map[netip.Addr]gossip.Claim{}},
 		driver: &fakeDriver{announced: map[netip.Addr]layer2.Scope{}, changed: make(chan struct{}, 1)},
 
@@ -195,7 +211,7 @@ func newWorld(t *testing.T) *world {
 		Nodes: informer(w.nodes, &corev1.Node{}),
 		Config: kube.ConfigObjects{
 			IPAddressPools: informer(w.pools, &v1beta1.IPAddressPool{}), L2Advertisements: informer(w.l2Adv, &v1beta1.L2Advertisement{}),
-			BGPAdvertisements: informer(w.unused, &v1beta1.BGPAdvertisement{}), BGPPeers: informer(w.unused, &v1beta1.BGPPeer{}),
+			BGPAdvertisements: informer(w.bgpAdv, &v1beta1.BGPAdvertisement{}), BGPPeers: informer(w.bgpPeers, &v1beta1.BGPPeer{}),
 			BFDProfiles: informer(w.unused, &v1beta1.BFDProfile{}), Communities: informer(w.unused, &v1beta1.Community{}),
 		},
 	})
@@ -206,6 +222,7 @@ func newWorld(t *testing.T) *world {
 		Node: "n1", Cluster: cluster, Ring: w.ring, Layer2: w.driver, Gossip: netip.MustParseAddrPort("192.0.2.11:7947"), Events: w,
 		Logger: log.NewNopLogger(), Registerer: w.registry, PerService: true,
 	})
+	prepare(w.loop)
 	ctx, cancel := context.WithCancel(t.Context())
 	reading, stopReading := context.WithCancel(t.Context())
 	read, done := make(chan struct{}), make(chan struct{})
@@ -226,7 +243,7 @@ func newWorld(t *testing.T) *world {
 		cancel()
 		<-done
 		stopReading()
-		for _, s := range []*fcache.FakeControllerSource{w.services, w.slices, w.nodes, w.pools, w.l2Adv, w.unused} {
+		for _, s := range []*fcache.FakeControllerSource{w.services, w.slices, w.nodes, w.pools, w.l2Adv, w.unused, w.bgpPeers, w.bgpAdv} {
 			s.Shutdown()
 		}
 	})

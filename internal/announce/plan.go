@@ -1,7 +1,6 @@
 package announce
 
 import (
-	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -69,6 +68,7 @@ type planner struct {
 
 	routes *routes // what BGP tells
 	dirty  map[netip.Addr]struct{}
+	looked map[netip.Addr]struct{} // at, since it was last taken
 }
 
 func newPlanner(self string) *planner {
@@ -89,6 +89,7 @@ func newPlanner(self string) *planner {
 		contested: map[netip.Addr]struct{}{},
 		facts:     map[string]electorate{},
 		dirty:     map[netip.Addr]struct{}{},
+		looked:    map[netip.Addr]struct{}{},
 	}
 }
 
@@ -198,6 +199,7 @@ func (p *planner) plan(now time.Time) plan {
 	p.dirty = map[netip.Addr]struct{}{}
 	for _, addr := range addrs {
 		p.settle(addr, now, &out)
+		p.looked[addr] = struct{}{}
 	}
 	slices.SortFunc(out.changes, func(x, y change) int { return x.new.Addr.Compare(y.new.Addr) })
 	if len(p.vacancies) == 0 {
@@ -325,25 +327,6 @@ func (p *planner) decide(addr netip.Addr, candidates []election.Candidate, owner
 		}
 	}
 	return d
-}
-
-// whatIf returns who would own each address if these were the members: "if n2 dies" is the members without n2. Addresses
-// that nobody could own are left out.
-func (p *planner) whatIf(members []gossip.Member) map[netip.Addr]string {
-	q := newPlanner("")
-	q.setConfig(p.config)
-	q.setNodes(p.nodes)
-	q.setMembers(members)
-	q.services, q.holders, q.claims = p.services, p.holders, maps.Clone(p.claims)
-	q.everything()
-	q.plan(p.planned)
-	owners := map[netip.Addr]string{}
-	for addr, d := range q.decisions {
-		if owner := cmp.Or(d.Heir, d.Owner); owner != "" {
-			owners[addr] = owner
-		}
-	}
-	return owners
 }
 
 // interfaces returns the interfaces that advertisements name, sorted.

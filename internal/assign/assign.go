@@ -58,6 +58,7 @@ type Controller struct {
 	services, namespaces cache.SharedIndexInformer
 	source               kube.ConfigSource
 	documents            *documents // nil when the source has objects with a status of their own
+	speakers             *speakers  // nil when they write nothing, having no kinds for it
 
 	inbox    *inbox
 	desk     *desk
@@ -85,6 +86,8 @@ func New(o Options) *Controller {
 	}
 	if source, ok := o.Config.(*kube.ConfigMapSource); ok {
 		c.documents = newDocuments(o.Client, source)
+	} else {
+		c.speakers = newSpeakers(o.Client)
 	}
 	c.metrics = newMetrics(c, o.Registry, o.PerService)
 	return c
@@ -97,6 +100,9 @@ func (c *Controller) Start(ctx context.Context) error {
 		reading.Go(func() error { return kube.Run(ctx, cached.informer) })
 	}
 	reading.Go(func() error { return c.source.Run(ctx) })
+	if c.speakers != nil {
+		c.speakers.run(ctx) // nobody waits for what they say
+	}
 	return reading.Wait()
 }
 
@@ -167,6 +173,7 @@ func (c *Controller) reset() {
 	c.desk = newDesk(c.inbox, c.logger, c.metrics.desk)
 	c.reviewer = newReviewer(c.pause)
 	c.book = newBook(c.class)
+	c.book.follows = c.speakers != nil
 	c.config = configuration{}
 	c.began = false
 	if c.documents != nil {
@@ -189,6 +196,14 @@ func (c *Controller) listen() (stop func(), err error) {
 			return nil, fmt.Errorf("watch %s: %w", cached.resource, err)
 		}
 		undo = append(undo, func() { _ = cached.informer.RemoveEventHandler(registration) }) // no error of a registration of its own
+	}
+	if c.speakers != nil {
+		end, err := c.speakers.listen(c.inbox)
+		undo = append(undo, end)
+		if err != nil {
+			stop()
+			return nil, err
+		}
 	}
 	end, err := c.source.OnChange(func() { c.inbox.add(configurationSubject) })
 	if err != nil {
@@ -251,6 +266,8 @@ func (c *Controller) loop(ctx context.Context, tasks chan<- task, outcomes <-cha
 			c.takeIn(c.inbox.take())
 		case <-c.reviewer.timer.C:
 			c.look()
+		case <-c.speakers.tick():
+			c.follow()
 		}
 	}
 }
@@ -270,6 +287,12 @@ func (c *Controller) takeIn(subjects []subject) {
 			c.takeInService(s.key)
 		case resourceNamespaces:
 			c.book.namespace(s.key.Name, c.labelsOf(s.key.Name))
+		case kube.ResourceAnnouncementSlices:
+			c.speakers.look(s.key)
+		case resourceNodes:
+			c.speakers.lookAtNode(s.key.Name)
+		case kube.ResourceSpeakers:
+			c.reviewSoon()
 		default:
 			configuration = true
 		}
@@ -331,6 +354,7 @@ func (c *Controller) plan() {
 	changed := c.book.drain()
 	for _, key := range changed {
 		c.planService(key)
+		c.speakers.look(key)
 	}
 	if len(changed) > 0 {
 		c.reviewSoon() // a pool's counts may be other ones
@@ -366,6 +390,7 @@ func (c *Controller) planService(key types.NamespacedName) {
 const (
 	resourceServices   = "services"
 	resourceNamespaces = "namespaces"
+	resourceNodes      = "nodes"
 )
 
 // configurationSubject stands for the configuration as a whole.

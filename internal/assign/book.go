@@ -7,6 +7,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"heraldlb.io/herald/internal/config"
@@ -23,6 +24,7 @@ import (
 // ever show one address.
 type book struct {
 	class   string // see service.Of
+	follows bool   // what speakers announce is known, and so is what to say of it
 	alloc   *ipam.Allocator
 	entries map[types.NamespacedName]*entry
 	changed []types.NamespacedName
@@ -38,6 +40,11 @@ type entry struct {
 	refusal *service.Refusal
 	// notes are what happened to it that its status does not tell, for the next write to report.
 	notes []note
+
+	// announced is what its condition service.ConditionAnnounced should say while it has addresses; nil for no condition.
+	announced *metav1.Condition
+	// unreported is since when no speaker tells anything of one of its addresses; zero when they tell of all.
+	unreported time.Time
 
 	// leaving: not ours any more. What we wrote is to be removed, then its addresses are free.
 	leaving bool
@@ -136,6 +143,9 @@ func (b *book) enter(svc *corev1.Service, now time.Time) *entry {
 		return nil
 	}
 	e := &entry{key: keyOf(svc), svc: svc, req: req, leaving: leaving}
+	if shown := service.Announced(svc); shown != nil && b.follows {
+		e.announced = shown.DeepCopy() // until speakers say otherwise
+	}
 	if leaving {
 		e.req.Key, e.req.Held = e.key, service.HeldBy(svc)
 	}
@@ -298,6 +308,9 @@ func (b *book) desired(e *entry) kube.ServiceStatus {
 	}
 	s.Pool = service.PoolAnnotation(pools)
 	s.Allocated = condition(e)
+	if len(s.Addresses) > 0 {
+		s.Announced = e.announced
+	}
 	return s
 }
 

@@ -213,6 +213,10 @@ func (in *inbox) take() []subject {
 
 // handler puts whatever an informer tells of into the inbox.
 func (in *inbox) handler(resource string) cache.ResourceEventHandler {
+	return in.handlerFuncs(resource)
+}
+
+func (in *inbox) handlerFuncs(resource string) cache.ResourceEventHandlerFuncs {
 	add := func(obj any) {
 		key, err := cache.DeletionHandlingMetaNamespaceKeyFunc(obj)
 		if err != nil {

@@ -65,6 +65,9 @@ func (w *world) launch(pause time.Duration, class string) (c *Controller, stop f
 	events := kube.NewEvents(client, "controller", log.NewNopLogger(), w.registry)
 	c = New(Options{Client: client, Config: w.source(client, w.registry), Events: events, Logger: log.NewNopLogger(), Registry: w.registry, Class: class, PerService: w.perService})
 	c.pause = pause
+	if c.speakers != nil {
+		c.speakers.patience = 300 * time.Millisecond
+	}
 	if c.Ready() == nil {
 		w.t.Error("ready before anything was read")
 	}

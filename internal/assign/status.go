@@ -2,6 +2,7 @@ package assign
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -54,12 +55,13 @@ func (c *Controller) review() {
 		counts[n.Pool] = append(counts[n.Pool], n)
 	}
 	want := make(map[subject]v1beta1.IPAddressPoolStatus, len(c.config.objects))
+	waiting := c.speakers.waiting()
 	for s, o := range c.config.objects {
 		var own []ipam.Count
 		if o.kind == config.KindIPAddressPool {
 			own = counts[o.GetName()]
 		}
-		want[s] = statusOf(o.kind, c.config.problems[s], own)
+		want[s] = statusOf(o.kind, slices.Concat(c.config.problems[s], waiting[s]), own)
 	}
 	if c.documents != nil {
 		c.reviewDocuments(want)

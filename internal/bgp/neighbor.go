@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// maxPrefixes is how many routes of a family a peer may send before its session is closed for a while. They are
+	// MaxPrefixes is how many routes of a family a peer may send before its session is closed for a while. They are
 	// refused, and GoBGP keeps them all the same, about 1 KB each: a full table would end the speaker.
-	maxPrefixes = 5000
+	MaxPrefixes = 5000
 
 	// forever stands for a hold time of 0, which GoBGP does not offer: 18 hours are the most that fits.
 	forever = 65535 * time.Second
@@ -82,7 +82,7 @@ func neighbor(p Peer, at place, restarting bool) *api.Peer {
 		family := apiFamily(f == v1beta1.IPv4)
 		a := &api.AfiSafi{
 			Config:       &api.AfiSafiConfig{Family: family, Enabled: true},
-			PrefixLimits: &api.PrefixLimit{Family: family, MaxPrefixes: maxPrefixes},
+			PrefixLimits: &api.PrefixLimit{Family: family, MaxPrefixes: MaxPrefixes},
 		}
 		if gr != nil {
 			a.MpGracefulRestart = &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}}

@@ -206,7 +206,7 @@ func (e *engine) changed(event *apiutil.WatchEventMessage_PeerEvent, _ time.Time
 		why := cmp.Or(s.note, reason(st))
 		s.note = ""
 		if st.AdminState == api.PeerState_ADMIN_STATE_PFX_CT {
-			why = fmt.Sprintf("the router sends more than %d routes of a family, none of which is wanted: let it send none (tried again in %v)", maxPrefixes, limitPause)
+			why = fmt.Sprintf("the router sends more than %d routes of a family, none of which is wanted: let it send none (tried again in %v)", MaxPrefixes, limitPause)
 			if s.limited.IsZero() {
 				s.limited = t.now()
 			}

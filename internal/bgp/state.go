@@ -83,7 +83,7 @@ func (s *Speaker) Sessions() []Session {
 }
 
 // Changed receives after a session came up or went down, began or ceased to wait, or found another reason why it is not
-// up; several changes may be told as one, and a session that went down and came back meanwhile has another Since. Attempts
+// up, and after BFD found a path up or down; several changes may be told as one, and a session that went down and came back meanwhile has another Since. Attempts
 // to connect and numbers of prefixes are no changes. There is one channel, for one receiver.
 func (s *Speaker) Changed() <-chan struct{} { return s.sessions.changes }
 

@@ -50,6 +50,7 @@ func watched(peers []Peer, places map[string]place) []bfd.Session {
 
 // PathChanged ends the BGP session with a peer to which the path is found broken, and lets one begin that waited for it.
 func (s *Speaker) PathChanged(c bfd.Change) {
+	s.sessions.tell()
 	peer := s.at(c.Peer)
 	if peer == "" {
 		return // gone meanwhile

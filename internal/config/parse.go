@@ -142,9 +142,6 @@ func (p *parser) object(place string, obj runtime.Object) {
 	}
 }
 
-// place is where a problem is, for its Field.
-func place(key string, line int) string { return fmt.Sprintf("data[%q] line %d", key, line) }
-
 // unknownField returns the path of the field that a strict decoder complains about.
 func unknownField(err error) (path string, ok bool) {
 	quoted, ok := strings.CutPrefix(err.Error(), `unknown field "`)

@@ -26,21 +26,30 @@ type ServiceStatus struct {
 	Pool string
 	// Allocated is the condition service.ConditionAllocated: its Status, Reason and Message. Nil for no condition.
 	Allocated *metav1.Condition
+	// Announced is the condition service.ConditionAnnounced, in the same way.
+	Announced *metav1.Condition
 	// OthersIngress: status.loadBalancer is not ours to write and stays as it is.
 	OthersIngress bool
 }
 
 // ServicePatch returns the strategic merge patch of subresource status that gives svc this status, nil when it has
 // it. The patch holds svc's resourceVersion, so the API server refuses it (409) when the Service is no longer the
-// one that the status was decided on. A strategic merge patch names our condition alone: conditions of others are
+// one that the status was decided on. A strategic merge patch names our conditions alone: those of others are
 // neither sent nor touched.
 func ServicePatch(svc *corev1.Service, want ServiceStatus, now time.Time) ([]byte, error) {
 	status := map[string]any{}
 	if !want.OthersIngress && !showsExactly(svc.Status.LoadBalancer.Ingress, want.Addresses) {
 		status["loadBalancer"] = map[string]any{"ingress": ingress(want.Addresses)}
 	}
-	if c := conditionPatch(service.Condition(svc), want.Allocated, now); c != nil {
-		status["conditions"] = []any{c}
+	var conditions []any
+	if c := conditionPatch(service.ConditionAllocated, service.Condition(svc), want.Allocated, now); c != nil {
+		conditions = append(conditions, c)
+	}
+	if c := conditionPatch(service.ConditionAnnounced, service.Announced(svc), want.Announced, now); c != nil {
+		conditions = append(conditions, c)
+	}
+	if len(conditions) > 0 {
+		status["conditions"] = conditions
 	}
 	metadata := map[string]any{}
 	if have, annotated := svc.Annotations[service.AnnotationPool]; have != want.Pool || annotated && want.Pool == "" {
@@ -105,17 +114,17 @@ func showsExactly(have []corev1.LoadBalancerIngress, want []netip.Addr) bool {
 }
 
 // conditionPatch is the entry of a strategic merge patch that makes have into want, nil when it is that already.
-func conditionPatch(have, want *metav1.Condition, now time.Time) any {
+func conditionPatch(kind string, have, want *metav1.Condition, now time.Time) any {
 	switch {
 	case want == nil && have == nil:
 		return nil
 	case want == nil:
-		return map[string]any{"$patch": "delete", "type": have.Type}
+		return map[string]any{"$patch": "delete", "type": kind}
 	case have != nil && have.Status == want.Status && have.Reason == want.Reason && have.Message == want.Message:
 		return nil
 	}
 	next := *want
-	next.Type = service.ConditionAllocated
+	next.Type = kind
 	next.LastTransitionTime = metav1.NewTime(now)
 	if have != nil && have.Status == want.Status {
 		next.LastTransitionTime = have.LastTransitionTime

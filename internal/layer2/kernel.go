@@ -26,14 +26,17 @@ func (a *Announcer) KernelAddresses(ours func(netip.Addr) bool) []KernelAddress 
 	published := a.published
 	a.mu.Unlock()
 
-	ignore := map[string]int{}
-	for _, i := range published {
-		ignore[i.Name] = arpIgnore("/proc/sys/net/ipv4/conf", i.Name)
-	}
+	var ignore map[string]int
 	var out []KernelAddress
 	for addr, holders := range local {
 		if !ours(addr) {
 			continue
+		}
+		if ignore == nil { // most nodes need not look
+			ignore = map[string]int{}
+			for _, i := range published {
+				ignore[i.Name] = arpIgnore("/proc/sys/net/ipv4/conf", i.Name)
+			}
 		}
 		for _, i := range published {
 			at := slices.IndexFunc(holders, func(h string) bool { return kernelAnswers(addr, h == i.Name, ignore[i.Name]) })

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -25,6 +26,22 @@ const AnnotationPool = "heraldlb.io/pool"
 
 // ConditionAllocated is the type of the condition that says whether the Service has the addresses it asks for.
 const ConditionAllocated = "heraldlb.io/Allocated"
+
+// ConditionAnnounced is the type of the condition that says whether the Service's addresses are announced, from where and
+// how, or why not.
+const ConditionAnnounced = "heraldlb.io/Announced"
+
+// The reasons of ConditionAnnounced, beside those that speakers give when nobody announces an address.
+const (
+	// ReasonAnnounced: each address of the Service is announced.
+	ReasonAnnounced = "Announced"
+	// ReasonNoSession: nodes are ready to announce an address by BGP, and no router has a session with them.
+	ReasonNoSession = "NoSession"
+	// ReasonNodesNotReady: all nodes that announced an address by BGP are not Ready, so what they said may be of yesterday.
+	ReasonNodesNotReady = "NodesNotReady"
+	// ReasonNotReported: no speaker has told anything of an address.
+	ReasonNotReported = "NotReported"
+)
 
 // The reasons of ConditionAllocated when it is True. When it is False the reason is package ipam's.
 const (
@@ -77,12 +94,12 @@ func Marked(svc *corev1.Service) bool {
 
 // Condition returns the Service's ConditionAllocated, nil when there is none. It points into svc.
 func Condition(svc *corev1.Service) *metav1.Condition {
-	for i := range svc.Status.Conditions {
-		if svc.Status.Conditions[i].Type == ConditionAllocated {
-			return &svc.Status.Conditions[i]
-		}
-	}
-	return nil
+	return meta.FindStatusCondition(svc.Status.Conditions, ConditionAllocated)
+}
+
+// Announced returns the Service's ConditionAnnounced, nil when there is none. It points into svc.
+func Announced(svc *corev1.Service) *metav1.Condition {
+	return meta.FindStatusCondition(svc.Status.Conditions, ConditionAnnounced)
 }
 
 // Families returns the families the Service wants, its first one first. The API server has made spec.ipFamilies

@@ -50,7 +50,7 @@ func run(dir, page string, write bool) error {
 	return os.WriteFile(page, []byte(filled), 0o644)
 }
 
-// read returns the schemas of the CRDs in a directory, by kind.
+// read returns the schemas of the CRDs in a directory, by kind: those that somebody configures, and so have a spec.
 func read(dir string) (map[string]schema, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "heraldlb.io_*.yaml"))
 	if err != nil {
@@ -66,7 +66,10 @@ func read(dir string) (map[string]schema, error) {
 		if err := yaml.UnmarshalStrict(text, &crd); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		out[crd.Spec.Names.Kind] = *crd.Spec.Versions[0].Schema.OpenAPIV3Schema
+		s := *crd.Spec.Versions[0].Schema.OpenAPIV3Schema
+		if _, configured := s.Properties["spec"]; configured {
+			out[crd.Spec.Names.Kind] = s
+		}
 	}
 	return out, nil
 }

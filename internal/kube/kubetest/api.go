@@ -39,6 +39,7 @@ type API struct {
 	requests []string
 	lists    map[string]int
 	fault    func(*http.Request) int
+	denied   map[string]bool
 }
 
 // object is the JSON of an API object.
@@ -74,6 +75,9 @@ func (a *API) Client() *kube.Client {
 	}
 	return c
 }
+
+// URL is where the server answers.
+func (a *API) URL() string { return a.srv.URL }
 
 // Fault makes the server ask f about every request from now on: a status other than 0 is its answer, and the request
 // has no effect. Nil for no faults.
@@ -129,6 +133,10 @@ func parse(path string) (request, bool) {
 }
 
 func (a *API) serve(w http.ResponseWriter, r *http.Request, done <-chan struct{}) {
+	if r.URL.Path == "/version" {
+		answer(w, http.StatusOK, object{"major": "1", "minor": "37", "gitVersion": "v1.37.1"})
+		return
+	}
 	req, ok := parse(r.URL.Path)
 	if !ok {
 		fail(w, http.StatusNotFound, metav1.StatusReasonNotFound, "no such resource: "+r.URL.Path)
@@ -174,6 +182,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, done <-chan struct{}
 var reasons = map[int]metav1.StatusReason{
 	http.StatusConflict:            metav1.StatusReasonConflict,
 	http.StatusForbidden:           metav1.StatusReasonForbidden,
+	http.StatusUnauthorized:        metav1.StatusReasonUnauthorized,
 	http.StatusNotFound:            metav1.StatusReasonNotFound,
 	http.StatusInternalServerError: metav1.StatusReasonInternalError,
 	http.StatusServiceUnavailable:  metav1.StatusReasonServiceUnavailable,
@@ -213,6 +222,7 @@ func selects(r *http.Request, req request) (func(object) bool, error) {
 		return selector.Matches(fields.Set{
 			"spec.type":     field(obj, "spec", "type"),
 			"metadata.name": field(obj, "metadata", "name"),
+			"nodeName":      field(obj, "nodeName"),
 		})
 	}, nil
 }

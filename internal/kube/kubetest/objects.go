@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,6 +33,15 @@ var kinds = map[string]struct{ kind, version string }{
 	"bgppeers":          {"BGPPeer", "heraldlb.io/v1beta1"},
 	"bfdprofiles":       {"BFDProfile", "heraldlb.io/v1beta1"},
 	"communities":       {"Community", "heraldlb.io/v1beta1"},
+
+	"endpointslices":     {"EndpointSlice", "discovery.k8s.io/v1"},
+	reviews:              {"SubjectAccessReview", "authorization.k8s.io/v1"},
+	"deployments":        {"Deployment", "apps/v1"},
+	"daemonsets":         {"DaemonSet", "apps/v1"},
+	"pods":               {"Pod", "v1"},
+	"nodes":              {"Node", "v1"},
+	"speakers":           {"Speaker", "heraldlb.io/v1beta1"},
+	"announcementslices": {"AnnouncementSlice", "heraldlb.io/v1beta1"},
 }
 
 // write does what a request other than GET asks for and returns the answer.
@@ -43,6 +54,10 @@ func (a *API) write(r *http.Request, req request, body []byte) (int, any) {
 		if err != nil {
 			return http.StatusBadRequest, status(http.StatusBadRequest, metav1.StatusReasonBadRequest, err.Error())
 		}
+		if req.resource == reviews {
+			return http.StatusCreated, a.review(obj)
+		}
+		delete(obj, "status") // as of every kind with a subresource for it
 		return a.create(req, obj)
 	case http.MethodPut:
 		obj, err := decode(body)
@@ -53,6 +68,11 @@ func (a *API) write(r *http.Request, req request, body []byte) (int, any) {
 	case http.MethodPatch:
 		kind := types.PatchType(r.Header.Get("Content-Type"))
 		return a.update(req, func(old object) (object, error) { return patched(kind, req.resource, old, body) })
+	case http.MethodDelete:
+		if a.objects[req.resource][req.key()] == nil {
+			return http.StatusNotFound, status(http.StatusNotFound, metav1.StatusReasonNotFound, req.key()+" not found")
+		}
+		return http.StatusOK, a.remove(req)
 	default:
 		return http.StatusMethodNotAllowed, status(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, r.Method)
 	}
@@ -299,6 +319,41 @@ func (a *API) Conditions(resource, name string) []metav1.Condition {
 		fill(a, stored, &obj)
 	}
 	return obj.Status.Conditions
+}
+
+// Node returns a Node as it is now, nil when there is none.
+func (a *API) Node(name string) *corev1.Node {
+	return get(a, request{resource: "nodes", name: name}, &corev1.Node{})
+}
+
+// Speaker returns a Speaker as it is now, nil when there is none.
+func (a *API) Speaker(name string) *v1beta1.Speaker {
+	return get(a, request{resource: "speakers", name: name}, &v1beta1.Speaker{})
+}
+
+// AnnouncementSlices returns all slices, by name.
+func (a *API) AnnouncementSlices() []*v1beta1.AnnouncementSlice {
+	out := all(a, "announcementslices", func() *v1beta1.AnnouncementSlice { return &v1beta1.AnnouncementSlice{} })
+	slices.SortFunc(out, func(x, y *v1beta1.AnnouncementSlice) int { return strings.Compare(x.Name, y.Name) })
+	return out
+}
+
+// EditAnnouncementSlice changes a slice as somebody else than its speaker might.
+func (a *API) EditAnnouncementSlice(name string, edit func(*v1beta1.AnnouncementSlice)) {
+	a.t.Helper()
+	a.edit(request{resource: "announcementslices", name: name}, &v1beta1.AnnouncementSlice{}, func(obj metav1.Object) { edit(obj.(*v1beta1.AnnouncementSlice)) })
+}
+
+// EditNode changes a Node.
+func (a *API) EditNode(name string, edit func(*corev1.Node)) {
+	a.t.Helper()
+	a.edit(request{resource: "nodes", name: name, subresource: "status"}, &corev1.Node{}, func(obj metav1.Object) { edit(obj.(*corev1.Node)) })
+}
+
+// EditSpeaker changes what a Speaker says.
+func (a *API) EditSpeaker(name string, edit func(*v1beta1.Speaker)) {
+	a.t.Helper()
+	a.edit(request{resource: "speakers", name: name, subresource: "status"}, &v1beta1.Speaker{}, func(obj metav1.Object) { edit(obj.(*v1beta1.Speaker)) })
 }
 
 // Secret returns a Secret as it is now, nil when there is none.

@@ -1,0 +1,370 @@
+package ctl
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"heraldlb.io/herald/internal/kube/kubetest"
+)
+
+var update = flag.Bool("update", false, "write what the commands print to testdata/golden and docs/heraldctl.md")
+
+// noon is when the commands of the tests run.
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+// cluster serves testdata/cluster.yaml.
+func cluster(t *testing.T) *kubetest.API {
+	t.Helper()
+	api := kubetest.New(t)
+	text, err := os.ReadFile("testdata/cluster.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, document := range strings.Split(string(text), "\n---\n") {
+		var obj unstructured.Unstructured
+		if err := yaml.Unmarshal([]byte(document), &obj.Object); err != nil {
+			t.Fatal(err)
+		}
+		api.Create(resourceOf(obj.GetKind()), &obj)
+	}
+	return api
+}
+
+func resourceOf(kind string) string {
+	if kind == "Community" {
+		return "communities"
+	}
+	return strings.ToLower(kind) + "s"
+}
+
+// ran is what became of a command.
+type ran struct {
+	code     int
+	out, err string
+}
+
+// run runs a command against an API server; nil for none.
+func run(t *testing.T, api *kubetest.API, args ...string) ran {
+	t.Helper()
+	t.Setenv("KUBECONFIG", os.DevNull)
+	all := []string{"heraldctl"}
+	if api != nil {
+		all = append(all, "--server", api.URL())
+	}
+	all = append(all, args...)
+	var out, errs bytes.Buffer
+	code := Run(t.Context(), Env{Args: all, In: strings.NewReader(""), Out: &out, Err: &errs, Now: func() time.Time { return noon }})
+	return ran{code, out.String(), errs.String()}
+}
+
+// goldens are the commands whose output is kept, by the name of its file.
+var goldens = map[string][]string{
+	"validate":               {"validate", "-f", "testdata/broken.yaml"},
+	"validate-json":          {"validate", "-f", "testdata/broken.yaml", "-o", "json"},
+	"pools":                  {"pools"},
+	"pools-yaml":             {"pools", "-o", "yaml"},
+	"speakers":               {"speakers"},
+	"peers":                  {"peers"},
+	"announcements":          {"announcements"},
+	"announcements-node":     {"announcements", "--node", "n1"},
+	"announcements-service":  {"announcements", "--service", "web"},
+	"announcements-ip":       {"announcements", "--ip", "192.0.2.102", "-o", "json"},
+	"events":                 {"events"},
+	"events-for":             {"events", "--for", "service/shop/back", "--warnings"},
+	"status":                 {"status"},
+	"explain-announced":      {"explain", "service", "web"},
+	"explain-conflict":       {"explain", "service", "local"},
+	"explain-not-advertised": {"explain", "service", "default/hidden"},
+	"explain-routers":        {"explain", "service", "shop/front"},
+	"explain-pending":        {"explain", "service", "shop/back"},
+	"explain-other-class":    {"explain", "svc", "shop/other", "-o", "yaml"},
+	"simulate-without":       {"simulate", "--without", "n2"},
+	"simulate-drain":         {"simulate", "--drain", "n1"},
+	"simulate-file":          {"simulate", "-f", "testdata/change.yaml"},
+	"doctor":                 {"doctor"},
+}
+
+func TestWhatEachCommandPrints(t *testing.T) {
+	api := cluster(t)
+	for name, args := range goldens {
+		t.Run(name, func(t *testing.T) {
+			got := run(t, api, args...)
+			if got.err != "" {
+				t.Fatalf("error %q", got.err)
+			}
+			text := fmt.Sprintf("$ heraldctl %s\n%s(exit %d)\n", strings.Join(args, " "), got.out, got.code)
+			path := filepath.Join("testdata", "golden", name+".txt")
+			if *update {
+				if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text != string(want) {
+				t.Errorf("got\n%s\nwant\n%s\n(go test ./internal/ctl -update, when it is meant)", text, want)
+			}
+		})
+	}
+	files, err := filepath.Glob("testdata/golden/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if _, ok := goldens[strings.TrimSuffix(filepath.Base(f), ".txt")]; !ok {
+			t.Errorf("%s is nobody's", f)
+		}
+	}
+}
+
+func TestErrorsSayWhatHelps(t *testing.T) {
+	refuse := func(code int, resource string) func(*kubetest.API) {
+		return func(api *kubetest.API) {
+			api.Fault(func(r *http.Request) int {
+				if strings.Contains(r.URL.Path, "/"+resource) {
+					return code
+				}
+				return 0
+			})
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		args  string
+		given func(*kubetest.API)
+		code  int
+		want  string
+	}{
+		{"no rights to read pools", "pools", refuse(http.StatusForbidden, "ipaddresspools"), ExitFailed, "ask for a ClusterRole that grants it"},
+		{"no rights to mark a node", "drain n1", refuse(http.StatusForbidden, "nodes"), ExitFailed, "mark Node n1: your user may not"},
+		{"no CustomResourceDefinitions", "pools", refuse(http.StatusNotFound, "ipaddresspools"), ExitFailed, "install Herald's CustomResourceDefinitions"},
+		{"none for speakers", "speakers", refuse(http.StatusNotFound, "speakers"), ExitFailed, "install Herald's CustomResourceDefinitions"},
+		{"a user that is not known", "status", refuse(http.StatusUnauthorized, "deployments"), ExitFailed, "log in again"},
+		{"an API server that is not there", "status --server http://127.0.0.1:1", nil, ExitFailed, "no answer from the API server"},
+		{"no such Service", "explain service web2", nil, ExitFailed, "read Service default/web2"},
+		{"no such node", "simulate --without n9", nil, ExitFailed, "there is no Node n9"},
+		{"no such node to drain", "drain n9", nil, ExitFailed, "mark Node n9"},
+		{"no such command", "statsu", nil, ExitUsage, "no such command"},
+		{"no such flag", "status --colour", nil, ExitUsage, "--colour"},
+		{"no such format", "pools -o xml", nil, ExitUsage, "write table, json or yaml"},
+		{"an argument too many", "pools lan", nil, ExitUsage, "takes no arguments"},
+		{"an argument too few", "explain service", nil, ExitUsage, "takes the name of one Service"},
+		{"a simulation of nothing", "simulate", nil, ExitUsage, "--without, --drain or -f"},
+		{"an address that is none", "announcements --ip nonsense", nil, ExitUsage, "write an IP address"},
+		{"a source that is none", "pools --config-source=etcd", nil, ExitUsage, "write crd or configmap"},
+		{"nothing to validate", "validate", nil, ExitUsage, "-f"},
+		{"a file that is not there", "validate -f nowhere.yaml", nil, ExitFailed, "nowhere.yaml"},
+		{"files that cannot be read as configuration", "simulate -f testdata/broken.yaml", nil, ExitFailed, "heraldctl validate"},
+		{"undoing and waiting", "drain n1 --undo --wait", nil, ExitUsage, "nothing to --wait for"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			api := cluster(t)
+			if c.given != nil {
+				c.given(api)
+			}
+			got := run(t, api, strings.Fields(c.args)...)
+			if got.code != c.code || !strings.Contains(got.err, c.want) || strings.Count(got.err, "error:") != 1 {
+				t.Errorf("exit %d, error %q; want %d, %q", got.code, got.err, c.code, c.want)
+			}
+		})
+	}
+	t.Run("no cluster is named", func(t *testing.T) {
+		got := run(t, nil, "status")
+		if got.code != ExitFailed || !strings.Contains(got.err, "--kubeconfig") {
+			t.Errorf("exit %d, error %q", got.code, got.err)
+		}
+	})
+}
+
+func TestStatusTellsWhatItCannotSee(t *testing.T) {
+	api := cluster(t)
+	api.Fault(func(r *http.Request) int {
+		if strings.Contains(r.URL.Path, "/announcementslices") {
+			return http.StatusForbidden
+		}
+		return 0
+	})
+	got := run(t, api, "status")
+	if got.code != ExitAttention || !strings.Contains(got.out, "AnnouncementSlices: not known: read AnnouncementSlices: your user may not") {
+		t.Errorf("exit %d, %s%s", got.code, got.out, got.err)
+	}
+	if strings.Contains(got.out, "NotAnnounced") {
+		t.Errorf("what was not read is told as missing: %s", got.out)
+	}
+}
+
+func TestDoctorFindsWhatMayNotBeDone(t *testing.T) {
+	api := cluster(t)
+	api.Deny("system:serviceaccount:herald-system:herald-controller", "create", "leases")
+	api.Create("deployments", &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "metallb-system", Name: "controller"},
+		Spec:       appsv1.DeploymentSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{Containers: []corev1.Container{{Image: "quay.io/metallb/controller:v0.16.0"}}}}},
+	})
+	got := run(t, api, "doctor")
+	for _, want := range []string{
+		"ServiceAccount/herald-controller: it may not create leases.coordination.k8s.io (NotAllowed)",
+		"Deployment/metallb-system/controller: MetalLB runs in this cluster",
+	} {
+		if got.code != ExitAttention || !strings.Contains(got.out, want) {
+			t.Errorf("exit %d, no %q in %s%s", got.code, want, got.out, got.err)
+		}
+	}
+	api.Fault(func(r *http.Request) int {
+		if strings.HasSuffix(r.URL.Path, "/speakers") {
+			return http.StatusNotFound
+		}
+		return 0
+	})
+	if got := run(t, api, "doctor"); !strings.Contains(got.out, "Kind/Speakers: the API server does not know the kind of Speakers (NotInstalled)") {
+		t.Errorf("exit %d, %s%s", got.code, got.out, got.err)
+	}
+}
+
+func TestASupportBundleHoldsNoSecrets(t *testing.T) {
+	api := cluster(t)
+	path := filepath.Join(t.TempDir(), "bundle.tar.gz")
+	if got := run(t, api, "support-bundle", "-f", path); got.code != ExitOK {
+		t.Fatalf("exit %d, %s%s", got.code, got.out, got.err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	zip, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	unpack := tar.NewReader(zip)
+	for {
+		h, err := unpack.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(unpack)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, h.Name)
+		if bytes.Contains(data, []byte("hunter2")) {
+			t.Errorf("%s holds the password", h.Name)
+		}
+		if h.Name == "herald-support/services.yaml" && !bytes.Contains(data, []byte("192.0.2.100")) {
+			t.Errorf("%s holds no addresses:\n%s", h.Name, data)
+		}
+	}
+	for _, want := range []string{"doctor.yaml", "status.yaml", "configuration.yaml", "speakers.yaml", "services.yaml", "pods.yaml"} {
+		if !slices.Contains(names, "herald-support/"+want) {
+			t.Errorf("no %s among %v", want, names)
+		}
+	}
+	if api.Lists("secrets") > 0 {
+		t.Error("Secrets were read")
+	}
+}
+
+func TestTheConfigurationIsReadFromWhereTheControllerReadsIt(t *testing.T) {
+	api := kubetest.New(t)
+	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "herald-system", Name: "herald-controller"}}
+	deployment.Spec.Template.Spec.Containers = []corev1.Container{{Env: []corev1.EnvVar{{Name: "HERALD_CONFIG_SOURCE", Value: "configmap"}}, Args: []string{"--config-map=mine"}}}
+	api.Create("deployments", deployment)
+	got := run(t, api, "pools")
+	if got.code != ExitFailed || !strings.Contains(got.err, "mine-accepted") {
+		t.Errorf("without the ConfigMap: exit %d, %s", got.code, got.err)
+	}
+	for name, data := range map[string]map[string]string{
+		"mine-accepted": {"a": "apiVersion: heraldlb.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: lan}\nspec: {addresses: [192.0.2.0/30]}\n"},
+		"mine-status": {"status.yaml": `objects: [{kind: IPAddressPool, name: lan, status: {ipv4: {total: "4", assigned: 1, available: "3"},
+			conditions: [{type: Accepted, status: "True"}, {type: Available, status: "True"}]}}]`},
+	} {
+		api.Create("configmaps", &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "herald-system", Name: name}, Data: data})
+	}
+	got = run(t, api, "pools")
+	if got.code != ExitOK || !strings.Contains(got.out, "lan    IPv4     ###....... 25%   1          3           4       0         Available") {
+		t.Errorf("exit %d, %s%s", got.code, got.out, got.err)
+	}
+}
+
+func TestDrainMarksTheNode(t *testing.T) {
+	api := cluster(t)
+	if got := run(t, api, "drain", "n1"); got.code != ExitOK || api.Node("n1").Annotations["heraldlb.io/drain"] != "true" {
+		t.Errorf("exit %d, %s%s, annotations %v", got.code, got.out, got.err, api.Node("n1").Annotations)
+	}
+	if got := run(t, api, "drain", "n1", "--undo"); got.code != ExitOK || len(api.Node("n1").Annotations) > 0 {
+		t.Errorf("exit %d, %s%s, annotations %v", got.code, got.out, got.err, api.Node("n1").Annotations)
+	}
+}
+
+func TestDrainWaitsUntilNothingIsLeft(t *testing.T) {
+	api := cluster(t)
+	got := run(t, api, "drain", "n2", "--wait", "--timeout", "1ms")
+	if got.code != ExitAttention || !strings.Contains(got.out, "192.0.2.101 of default/local: heraldctl explain service default/local") || strings.Contains(got.out, "198.51.100.0") {
+		t.Errorf("exit %d, %s%s", got.code, got.out, got.err)
+	}
+	api.Delete("announcementslices", "", "n2-0")
+	if got := run(t, api, "drain", "n2", "--wait"); got.code != ExitOK || !strings.Contains(got.out, "announces nothing") {
+		t.Errorf("exit %d, %s%s", got.code, got.out, got.err)
+	}
+}
+
+func TestColoursStayWithinTheirCells(t *testing.T) {
+	api := cluster(t)
+	t.Setenv("KUBECONFIG", os.DevNull)
+	var plain, coloured bytes.Buffer
+	for color, out := range map[bool]*bytes.Buffer{false: &plain, true: &coloured} {
+		Run(t.Context(), Env{Args: []string{"heraldctl", "speakers", "--server", api.URL()}, Out: out, Err: os.Stderr, Color: color, Now: func() time.Time { return noon }})
+	}
+	bare := coloured.String()
+	for _, code := range []string{"\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"} {
+		bare = strings.ReplaceAll(bare, code, "")
+	}
+	if bare != plain.String() || bare == coloured.String() {
+		t.Errorf("coloured\n%s\nplain\n%s", &coloured, &plain)
+	}
+}
+
+func TestAsAPluginOfKubectl(t *testing.T) {
+	api := cluster(t)
+	t.Setenv("KUBECONFIG", os.DevNull)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"/usr/bin/kubectl-herald", "--help"}, "kubectl herald [command]"},
+		{[]string{"kubectl_complete-herald", "--server", api.URL(), "drain", ""}, "n1\nn2\nn3\n:4"},
+		{[]string{"heraldctl", "__complete", "--server", api.URL(), "explain", "service", ""}, "default/hidden\ndefault/local"},
+	} {
+		var out bytes.Buffer
+		code := Run(t.Context(), Env{Args: c.args, Out: &out, Err: &bytes.Buffer{}, Now: func() time.Time { return noon }})
+		lines := strings.Split(out.String(), "\n")
+		slices.Sort(lines[:max(len(lines)-2, 0)]) // the API server's order is its own
+		if got := strings.Join(lines, "\n"); code != ExitOK || !strings.Contains(got, c.want) && !strings.Contains(out.String(), c.want) {
+			t.Errorf("%v: exit %d, %s", c.args, code, &out)
+		}
+	}
+}
