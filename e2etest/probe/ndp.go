@@ -45,9 +45,29 @@ func NDP(ctx context.Context, ifname string, target netip.Addr, n int) (map[stri
 }
 
 func ndpQuestion(mac net.HardwareAddr, from, target netip.Addr) (question, error) {
-	group, err := ndp.SolicitedNodeMulticast(target)
+	raw, err := NDPQuestion(mac, from, target)
 	if err != nil {
 		return question{}, err
+	}
+	return question{
+		etherType: int(ethernet.EtherTypeIPv6), to: net.HardwareAddr(raw[:6]), frame: raw,
+		answerer: func(b []byte) (string, bool) { return ndpAnswerer(b, from, target) },
+	}, nil
+}
+
+func ndpAnswerer(b []byte, from, target netip.Addr) (string, bool) {
+	about, mac, ok := NDPAnswer(b, from)
+	if !ok || about != target {
+		return "", false
+	}
+	return mac, true
+}
+
+// NDPQuestion is the frame of a multicast neighbour solicitation for target.
+func NDPQuestion(mac net.HardwareAddr, from, target netip.Addr) ([]byte, error) {
+	group, err := ndp.SolicitedNodeMulticast(target)
+	if err != nil {
+		return nil, err
 	}
 	solicitation := &ndp.NeighborSolicitation{
 		TargetAddress: target,
@@ -55,18 +75,10 @@ func ndpQuestion(mac net.HardwareAddr, from, target netip.Addr) (question, error
 	}
 	message, err := ndp.MarshalMessageChecksum(solicitation, from, group)
 	if err != nil {
-		return question{}, err
+		return nil, err
 	}
-	to := multicastMAC(group)
-	frame := ethernet.Frame{Destination: to, Source: mac, EtherType: ethernet.EtherTypeIPv6, Payload: ipv6Packet(from, group, message)}
-	raw, err := frame.MarshalBinary()
-	if err != nil {
-		return question{}, err
-	}
-	return question{
-		etherType: int(ethernet.EtherTypeIPv6), to: to, frame: raw,
-		answerer: func(b []byte) (string, bool) { return ndpAnswerer(b, from, target) },
-	}, nil
+	frame := ethernet.Frame{Destination: multicastMAC(group), Source: mac, EtherType: ethernet.EtherTypeIPv6, Payload: ipv6Packet(from, group, message)}
+	return frame.MarshalBinary()
 }
 
 // multicastMAC maps an IPv6 multicast group to Ethernet (RFC 2464, 7).
@@ -86,30 +98,30 @@ func ipv6Packet(from, to netip.Addr, message []byte) []byte {
 	return append(b, message...)
 }
 
-// ndpAnswerer accepts solicited advertisements sent to from only. An advertisement without a link-layer option is counted
-// under the Ethernet source, to which a host would go on sending (RFC 4861, 7.2.5).
-func ndpAnswerer(b []byte, from, target netip.Addr) (string, bool) {
+// NDPAnswer returns whose address a frame tells, and the MAC. It accepts solicited advertisements sent to from only. One without
+// a link-layer option is counted under the Ethernet source, to which a host would go on sending (RFC 4861, 7.2.5).
+func NDPAnswer(b []byte, from netip.Addr) (target netip.Addr, mac string, ok bool) {
 	if len(b) < ethernetHdrLen+ipv6HeaderLen {
-		return "", false
+		return netip.Addr{}, "", false
 	}
 	header, message := b[ethernetHdrLen:ethernetHdrLen+ipv6HeaderLen], b[ethernetHdrLen+ipv6HeaderLen:]
 	length := int(binary.BigEndian.Uint16(header[4:]))
 	to, _ := netip.AddrFromSlice(header[24:40])
 	if header[6] != protocolICMPv6 || header[7] != neighborHopMark || to != from || length > len(message) {
-		return "", false
+		return netip.Addr{}, "", false
 	}
 	parsed, err := ndp.ParseMessage(message[:length])
 	if err != nil {
-		return "", false
+		return netip.Addr{}, "", false
 	}
 	advertisement, ok := parsed.(*ndp.NeighborAdvertisement)
-	if !ok || !advertisement.Solicited || advertisement.TargetAddress != target {
-		return "", false
+	if !ok || !advertisement.Solicited {
+		return netip.Addr{}, "", false
 	}
 	for _, o := range advertisement.Options {
 		if l, ok := o.(*ndp.LinkLayerAddress); ok && l.Direction == ndp.Target {
-			return l.Addr.String(), true
+			return advertisement.TargetAddress, l.Addr.String(), true
 		}
 	}
-	return net.HardwareAddr(b[6:12]).String(), true
+	return advertisement.TargetAddress, net.HardwareAddr(b[6:12]).String(), true
 }

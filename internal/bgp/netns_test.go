@@ -1,8 +1,6 @@
 package bgp
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -14,30 +12,6 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
-
-const inNamespace = "HERALD_TEST_NETNS"
-
-// TestMain runs the tests in a network namespace of their own: a Speaker uses the addresses of its process, and those of
-// the machine are not for tests.
-func TestMain(m *testing.M) {
-	if os.Getenv(inNamespace) != "" || os.Geteuid() != 0 {
-		os.Exit(m.Run())
-	}
-	runtime.LockOSThread() // Pdeathsig is sent when the thread that started the child ends
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		os.Exit(exit.ExitCode())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "run the tests in a network namespace:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
 
 // host is another machine on a link of its own to us, in a network namespace of its own.
 type host struct {

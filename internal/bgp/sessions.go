@@ -34,10 +34,13 @@ type sessions struct {
 
 type session struct {
 	Session
-	peer    Peer
-	note    string    // why the session is about to end
-	broken  bool      // BFD found the path broken, and has not been up since
-	limited time.Time // since when the session is closed because the peer sent too much
+	peer            Peer
+	at              place
+	offer           []wire.ParameterCapabilityInterface // what the router is offered in an OPEN
+	asked, answered time.Time                           // last, why there is no session
+	note            string                              // why the session is about to end
+	broken          bool                                // BFD found the path broken, and has not been up since
+	limited         time.Time                           // since when the session is closed because the peer sent too much
 }
 
 func newSessions(logger log.Logger) *sessions {
@@ -104,7 +107,7 @@ func (t *sessions) know(p Peer, at place) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.get(p)
-	s.Address = at.address
+	s.Address, s.at = at.address, at
 	switch {
 	case p.Disabled:
 		t.enter(s, Disabled, "")
@@ -165,8 +168,8 @@ func (t *sessions) tell() {
 	}
 }
 
-// blame notes why there is no session, or why it is about to end. GoBGP calls it through its log.
-func (t *sessions) blame(address, why string) {
+// blame notes why there is no session, or why it is about to end, if that is news. GoBGP calls it through its log.
+func (t *sessions) blame(address, why string, news func(*session) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range t.byName {
@@ -174,11 +177,13 @@ func (t *sessions) blame(address, why string) {
 		case s.Address.String() != address || s.State == Waiting || s.State == Disabled:
 		case s.State == Established:
 			s.note = why
-		default:
+		case news(s):
 			t.enter(s, s.State, why)
 		}
 	}
 }
+
+func always(*session) bool { return true }
 
 // changed takes in a change of a session.
 func (e *engine) changed(event *apiutil.WatchEventMessage_PeerEvent, _ time.Time) {
@@ -193,6 +198,7 @@ func (e *engine) changed(event *apiutil.WatchEventMessage_PeerEvent, _ time.Time
 		if s.Address != st.NeighborAddress || s.State == Waiting {
 			continue
 		}
+		s.offer = st.LocalCap
 		if st.SessionState == wire.BGP_FSM_ESTABLISHED {
 			s.ASN, s.RouterID, s.Families = st.PeerASN, st.RouterID, agreed(s.peer.Families, st.RemoteCap)
 			s.GracefulRestart = s.peer.GracefulRestart != nil && slices.ContainsFunc(st.RemoteCap, func(c wire.ParameterCapabilityInterface) bool {

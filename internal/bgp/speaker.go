@@ -33,7 +33,8 @@ type Speaker struct {
 	logger   log.Logger
 	sessions *sessions
 	finder   *unnumbered.Finder
-	found    chan struct{} // there is another router at an interface
+	asking   sync.WaitGroup // routers why there is no session
+	found    chan struct{}  // there is another router at an interface
 
 	watcher Watcher // nil without BFD
 
@@ -68,6 +69,7 @@ func New(routerID netip.Addr, logger log.Logger, reg prometheus.Registerer) *Spe
 func (s *Speaker) Run(ctx context.Context) {
 	var finding sync.WaitGroup
 	defer finding.Wait()
+	defer s.asking.Wait()
 	finding.Go(func() { s.finder.Run(ctx) })
 	tick := time.NewTicker(look)
 	defer tick.Stop()
@@ -77,6 +79,7 @@ func (s *Speaker) Run(ctx context.Context) {
 			return
 		case <-tick.C:
 			s.look()
+			s.inquire(ctx)
 		case <-s.found:
 			s.look()
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/mdlayher/packet"
 
 	"heraldlb.io/herald/e2etest/lab"
+	"heraldlb.io/herald/e2etest/probe"
 )
 
 const (
@@ -24,12 +25,12 @@ const (
 	askApart = 500 * time.Microsecond
 )
 
-// asker asks by ARP, from the client, who has each of some addresses, again and again until it is stopped. Its socket is
-// beside the client's own ARP, which therefore goes on believing what it believes.
+// asker asks by ARP and NDP, from the client, who has each of some addresses, again and again until it is stopped. Its sockets
+// are beside the client's own, which therefore goes on believing what it believes.
 type asker struct {
-	conn    *packet.Conn
-	nodes   map[string]string // by MAC
-	client  netip.Addr
+	conns   map[ethernet.EtherType]*packet.Conn // of the families that are asked for
+	nodes   map[string]string                   // by MAC
+	client  lab.Host
 	every   time.Duration
 	running sync.WaitGroup
 	cancel  context.CancelFunc
@@ -43,6 +44,7 @@ type asker struct {
 
 // dialogue is what was asked and said about one address.
 type dialogue struct {
+	conn     *packet.Conn
 	question []byte
 	asked    []time.Time
 	answers  []answer
@@ -58,35 +60,63 @@ type answer struct {
 // ask begins to ask.
 func (s *stage) ask(addrs []netip.Addr) (*asker, error) {
 	a := &asker{
-		nodes: map[string]string{}, client: s.Host(lab.Client).IPv4, asked: map[netip.Addr]*dialogue{},
+		conns: map[ethernet.EtherType]*packet.Conn{}, nodes: map[string]string{}, client: s.Host(lab.Client), asked: map[netip.Addr]*dialogue{},
 		every: max(askEvery, time.Duration(len(addrs))*askApart),
 	}
 	for _, n := range s.Nodes() {
 		a.nodes[s.Host(n).MAC.String()] = n
 	}
-	mac := s.Host(lab.Client).MAC
 	for _, addr := range addrs {
-		frame, err := arpQuestion(mac, a.client, addr)
-		if err != nil {
+		if err := a.prepare(s, addr); err != nil {
+			a.close()
 			return nil, fmt.Errorf("ask for %s: %w", addr, err)
 		}
-		a.asked[addr] = &dialogue{question: frame}
-	}
-	err := s.InNet(lab.Client, func() error {
-		ifi, err := net.InterfaceByName("eth0")
-		if err == nil {
-			a.conn, err = packet.Listen(ifi, packet.Raw, int(ethernet.EtherTypeARP), nil)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("ask on the LAN: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.cancel, a.began = cancel, time.Now()
 	a.running.Go(func() { a.send(ctx, addrs) })
-	a.running.Go(a.listen)
+	for kind, conn := range a.conns {
+		answer := a.arpAnswer
+		if kind == ethernet.EtherTypeIPv6 {
+			answer = func(b []byte) (netip.Addr, string, bool) { return probe.NDPAnswer(b, a.client.IPv6) }
+		}
+		a.running.Go(func() { a.listen(conn, answer) })
+	}
 	return a, nil
+}
+
+// prepare makes the question about an address, and the socket on which it is asked.
+func (a *asker) prepare(s *stage, addr netip.Addr) (err error) {
+	d := &dialogue{}
+	kind := ethernet.EtherTypeARP
+	if addr.Is4() {
+		d.question, err = arpQuestion(a.client.MAC, a.client.IPv4, addr)
+	} else {
+		kind = ethernet.EtherTypeIPv6
+		d.question, err = probe.NDPQuestion(a.client.MAC, a.client.IPv6, addr)
+	}
+	if err == nil && a.conns[kind] == nil {
+		err = s.InNet(lab.Client, func() error {
+			ifi, err := net.InterfaceByName("eth0")
+			if err != nil {
+				return err
+			}
+			conn, err := packet.Listen(ifi, packet.Raw, int(kind), nil)
+			if err == nil {
+				a.conns[kind] = conn
+			}
+			return err
+		})
+	}
+	d.conn = a.conns[kind]
+	a.asked[addr] = d
+	return err
+}
+
+func (a *asker) close() {
+	for _, conn := range a.conns {
+		conn.Close()
+	}
 }
 
 func arpQuestion(mac net.HardwareAddr, from, target netip.Addr) ([]byte, error) {
@@ -107,14 +137,13 @@ func (a *asker) send(ctx context.Context, addrs []netip.Addr) {
 	apart := a.every / time.Duration(len(addrs))
 	tick := time.NewTicker(max(apart, time.Millisecond))
 	defer tick.Stop()
-	to := &packet.Addr{HardwareAddr: ethernet.Broadcast}
 	for i := 0; ; {
 		for due := int(time.Since(a.began)/apart) + 1; i < due; i++ {
 			d := a.asked[addrs[i%len(addrs)]]
 			a.mu.Lock()
 			d.asked = append(d.asked, time.Now())
 			a.mu.Unlock()
-			if _, err := a.conn.WriteTo(d.question, to); err != nil {
+			if _, err := d.conn.WriteTo(d.question, &packet.Addr{HardwareAddr: d.question[:6]}); err != nil {
 				a.fail(err)
 				return
 			}
@@ -127,26 +156,31 @@ func (a *asker) send(ctx context.Context, addrs []netip.Addr) {
 	}
 }
 
-func (a *asker) listen() {
+// listen hears the answers on a socket, which answer reads.
+func (a *asker) listen(conn *packet.Conn, answer func([]byte) (netip.Addr, string, bool)) {
 	buffer := make([]byte, 2048)
 	for {
-		n, _, err := a.conn.ReadFrom(buffer)
+		n, _, err := conn.ReadFrom(buffer)
 		if err != nil {
 			if !errors.Is(err, os.ErrDeadlineExceeded) {
 				a.fail(err)
 			}
 			return
 		}
-		var frame ethernet.Frame
-		var reply arp.Packet
-		if frame.UnmarshalBinary(buffer[:n]) != nil || reply.UnmarshalBinary(frame.Payload) != nil {
-			continue
-		}
-		// A gratuitous reply answers nobody's question.
-		if reply.Operation == arp.OperationReply && reply.TargetIP == a.client {
-			a.hear(reply.SenderIP, reply.SenderHardwareAddr.String())
+		if addr, mac, ok := answer(buffer[:n]); ok {
+			a.hear(addr, mac)
 		}
 	}
+}
+
+// arpAnswer reads a reply to the client. A gratuitous one answers nobody's question.
+func (a *asker) arpAnswer(b []byte) (addr netip.Addr, mac string, ok bool) {
+	var frame ethernet.Frame
+	var reply arp.Packet
+	if frame.UnmarshalBinary(b) != nil || reply.UnmarshalBinary(frame.Payload) != nil {
+		return netip.Addr{}, "", false
+	}
+	return reply.SenderIP, reply.SenderHardwareAddr.String(), reply.Operation == arp.OperationReply && reply.TargetIP == a.client.IPv4
 }
 
 func (a *asker) hear(addr netip.Addr, mac string) {
@@ -172,9 +206,11 @@ func (a *asker) fail(err error) {
 // stop ends the questions. What it returns is the caller's.
 func (a *asker) stop() (*asker, error) {
 	a.cancel()
-	a.conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // for the last question's answer
+	for _, conn := range a.conns {
+		conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // for the last question's answer
+	}
 	a.running.Wait()
-	a.conn.Close()
+	a.close()
 	a.ended = time.Now()
 	return a, a.err
 }

@@ -78,40 +78,60 @@ func BenchmarkDeath(b *testing.B) {
 			b.Run(fmt.Sprintf("nodes=%d/%s", n, f.name), func(b *testing.B) {
 				s := bench.on(b, n)
 				s.settle(b)
-				addr := s.services(b, "death", 1, lanPool)[0]
+				v4, v6 := s.dual(b, "death")
 				s.keepalived(b)
-				var ours, theirs []time.Duration
+				var ours, ours6, theirs []time.Duration
 				for range *rounds {
-					d := s.die(b, f, addr)
-					bench.count(d, false)
-					ours = append(ours, d.gap)
-					theirs = append(theirs, s.die(b, f, vrrpAddress).gap)
+					for addr, d := range s.die(b, f, v4, v6) {
+						bench.count(d, false)
+						if addr == v4 {
+							ours = append(ours, d.gap)
+						} else {
+							ours6 = append(ours6, d.gap)
+						}
+					}
+					theirs = append(theirs, s.die(b, f, vrrpAddress)[vrrpAddress].gap)
 				}
 				ratio := float64(quantile(ours, .5)) / float64(quantile(theirs, .5))
 				b.ReportMetric(ratio, "herald/keepalived")
 				b.ReportMetric(ms(quantile(theirs, .5)), "keepalived-p50-ms")
+				b.ReportMetric(ms(quantile(ours6, .5)), "ipv6-p50-ms")
 				bench.report(b, ours, fmt.Sprintf("%.2f of keepalived's p50", ratio))
+				bench.add("  IPv6, in the same rounds", ours6, "")
 				bench.add("  keepalived, the same", theirs, "")
 			})
 		}
 	}
 }
 
-// die takes the owner of an address away, waits for another one, and gives the node back.
-func (s *stage) die(b *testing.B, f fault, addr netip.Addr) findings {
+// die takes the owner of the first of some addresses away, waits for another one, and gives the node back. It returns what
+// was seen of each address that the node had.
+func (s *stage) die(b *testing.B, f fault, addrs ...netip.Addr) map[netip.Addr]findings {
 	b.Helper()
 	pass(*pause)
-	old := s.owners(b, []netip.Addr{addr})[addr]
-	w := s.watch(b, []netip.Addr{addr}, 0)
+	owners := s.owners(b, addrs)
+	old := owners[addrs[0]]
+	watches := map[netip.Addr]*watch{}
+	for _, addr := range addrs {
+		if owners[addr] == old {
+			watches[addr] = s.watch(b, []netip.Addr{addr}, 0)
+		}
+	}
 	if err := f.take(s, b.Context(), old); err != nil {
 		b.Fatal(err)
 	}
 	gone := time.Now()
-	w.connects(b, 200) // a second of them, in which another owner would show itself
-	found := w.stop(b)
-	last, next := handover(w.asker.asked[addr].answers, old)
-	fmt.Fprintf(os.Stderr, "%s %s: %s gone, gap %.0f ms; after it the last answer with its MAC %.0f ms and the first with %s's %.0f ms; the prober was held up for %.0f ms at most\n", time.Now().Format(time.TimeOnly),
-		addr, old, ms(found.gap), ms(last.at.Sub(gone)), next.node, ms(next.at.Sub(gone)), ms(found.pause))
+	for _, w := range watches {
+		w.connects(b, 200) // a second of them, in which another owner would show itself
+	}
+	found := map[netip.Addr]findings{}
+	for addr, w := range watches {
+		seen := w.stop(b)
+		last, next := handover(w.asker.asked[addr].answers, old)
+		fmt.Fprintf(os.Stderr, "%s %s: %s gone, gap %.0f ms; after it the last answer with its MAC %.0f ms and the first with %s's %.0f ms; the prober was held up for %.0f ms at most\n", time.Now().Format(time.TimeOnly),
+			addr, old, ms(seen.gap), ms(last.at.Sub(gone)), next.node, ms(next.at.Sub(gone)), ms(seen.pause))
+		found[addr] = seen
+	}
 	s.giveBack(b, f, old)
 	return found
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,7 +35,33 @@ func (s *stage) services(b *testing.B, name string, n int, pool string) []netip.
 	s.each(b, n, func(ctx context.Context, i int) error {
 		return s.expose(ctx, object(name, i, pool, corev1.ServiceTypeLoadBalancer))
 	})
-	var addrs []netip.Addr
+	addrs := s.assigned(b, name, n)
+	s.owners(b, addrs)
+	s.reachable(b, addrs[0])
+	return addrs
+}
+
+// dual makes a Service with an address of each family, both of which one node has: they go to the same of two nodes that are
+// preferred, and with it to the other one.
+func (s *stage) dual(b *testing.B, name string) (v4, v6 netip.Addr) {
+	b.Helper()
+	b.Cleanup(func() { s.remove(b, name) })
+	svc := object(name, 0, dualPool, corev1.ServiceTypeLoadBalancer)
+	svc.Spec.IPFamilyPolicy, svc.Spec.IPFamilies = new(corev1.IPFamilyPolicyRequireDualStack), []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+	if err := s.expose(b.Context(), svc); err != nil {
+		b.Fatal(err)
+	}
+	addrs := s.assigned(b, name, 2)
+	s.owners(b, addrs)
+	for _, addr := range addrs {
+		s.reachable(b, addr)
+	}
+	return addrs[0], addrs[1]
+}
+
+// assigned waits until Services have so many addresses, and returns them, sorted.
+func (s *stage) assigned(b *testing.B, name string, n int) (addrs []netip.Addr) {
+	b.Helper()
 	untilEvery(b, time.Second, func(ctx context.Context) error { // a list of thousands is work for the cluster
 		list, err := s.kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{LabelSelector: label + "=" + name})
 		if err != nil {
@@ -47,13 +74,11 @@ func (s *stage) services(b *testing.B, name string, n int, pool string) []netip.
 			}
 		}
 		if len(addrs) != n {
-			return fmt.Errorf("%d of %d Services have an address", len(addrs), n)
+			return fmt.Errorf("%s has %d of %d addresses", name, len(addrs), n)
 		}
 		return nil
 	})
 	slices.SortFunc(addrs, netip.Addr.Compare)
-	s.owners(b, addrs)
-	s.reachable(b, addrs[0])
 	return addrs
 }
 
@@ -78,25 +103,37 @@ func object(name string, i int, pool string, kind corev1.ServiceType) *corev1.Se
 	return svc
 }
 
-// expose creates a Service and the EndpointSlice that leads to the application.
+// expose creates a Service and, for each of its families, the EndpointSlice that leads to the application.
 func (s *stage) expose(ctx context.Context, svc *corev1.Service) error {
-	if _, err := s.kube.CoreV1().Services(namespace).Create(ctx, svc, metav1.CreateOptions{}); err != nil {
+	svc, err := s.kube.CoreV1().Services(namespace).Create(ctx, svc, metav1.CreateOptions{})
+	if err != nil {
 		return err
 	}
-	slice := &discoveryv1.EndpointSlice{
+	for _, family := range svc.Spec.IPFamilies {
+		if _, err := s.kube.DiscoveryV1().EndpointSlices(namespace).Create(ctx, s.endpoint(svc, family), metav1.CreateOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *stage) endpoint(svc *corev1.Service, family corev1.IPFamily) *discoveryv1.EndpointSlice {
+	addr := s.Host(lab.CP).IPv4
+	if family == corev1.IPv6Protocol {
+		addr = s.Host(lab.CP).IPv6
+	}
+	return &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:   svc.Name,
+			Name:   svc.Name + "-" + strings.ToLower(string(family)),
 			Labels: map[string]string{discoveryv1.LabelServiceName: svc.Name, label: svc.Labels[label]},
 		},
-		AddressType: discoveryv1.AddressTypeIPv4,
-		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{s.Host(lab.CP).IPv4.String()}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}}},
+		AddressType: discoveryv1.AddressType(family),
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{addr.String()}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}}},
 		Ports: []discoveryv1.EndpointPort{
 			{Name: new("http"), Port: new(int32(app.HTTPPort))},
 			{Name: new("stream"), Port: new(int32(app.StreamPort))},
 		},
 	}
-	_, err := s.kube.DiscoveryV1().EndpointSlices(namespace).Create(ctx, slice, metav1.CreateOptions{})
-	return err
 }
 
 // remove deletes the Services of a name and waits until they are gone.

@@ -28,16 +28,31 @@ import (
 // patience bounds every wait for the cluster.
 const patience = 3 * time.Minute
 
-// The pools of a stage: addresses of the LAN's own subnet, and of one that the client reaches on the link all the same,
+// The pools of a stage: addresses of the LAN's own subnets, such as two nodes are preferred for, and of one that the client reaches on the link all the same,
 // which has room for thousands.
 const (
 	lanPool  = "lan"
+	dualPool = "dual"
 	widePool = "wide"
 	wide     = "198.18.0.0/16"
 	pools    = `apiVersion: heraldlb.io/v1beta1
 kind: IPAddressPool
 metadata: {name: lan}
 spec: {addresses: [192.0.2.100-192.0.2.199]}
+---
+apiVersion: heraldlb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: dual}
+spec: {addresses: [192.0.2.200-192.0.2.209, "2001:db8:1::200-2001:db8:1::209"], autoAssign: false}
+---
+apiVersion: heraldlb.io/v1beta1
+kind: L2Advertisement
+metadata: {name: dual}
+spec:
+  ipAddressPools: [dual]
+  preferredNodeSelectors:
+  - {weight: 2, preference: {matchLabels: {kubernetes.io/hostname: n1}}}
+  - {weight: 1, preference: {matchLabels: {kubernetes.io/hostname: n2}}}
 ---
 apiVersion: heraldlb.io/v1beta1
 kind: IPAddressPool
@@ -101,6 +116,9 @@ func newStage(ctx context.Context, nodes int) (*stage, error) {
 	if err := install.Herald(ctx, s.Lab, s.kube, root); err != nil {
 		return s, err
 	}
+	if err := s.current(ctx, root); err != nil {
+		return s, err
+	}
 	if err := s.Apply(ctx, []byte(pools)); err != nil {
 		return s, err
 	}
@@ -108,6 +126,27 @@ func newStage(ctx context.Context, nodes int) (*stage, error) {
 		return s, err
 	}
 	return s, s.startBackend(ctx, root)
+}
+
+// current fails when the images are not of the commit that is checked out: what they do would be held for what this one does.
+func (s *stage) current(ctx context.Context, root string) error {
+	git := exec.CommandContext(ctx, "git", "rev-parse", "HEAD")
+	git.Dir = root
+	head, err := git.Output()
+	if err != nil {
+		return fmt.Errorf("which commit is checked out in %s: %w", root, err)
+	}
+	m, err := s.metrics(ctx, s.Nodes()[0])
+	if err != nil {
+		return err
+	}
+	want := fmt.Sprintf("commit=%q", strings.TrimSpace(string(head)))
+	for line := range m {
+		if strings.HasPrefix(line, "herald_build_info{") && !strings.Contains(line, want) {
+			return fmt.Errorf("the images in dist/images are of another commit than %s (%s): run make images-host", want, line)
+		}
+	}
+	return nil
 }
 
 // startBackend runs the test application on the control plane host.
