@@ -9,9 +9,9 @@ import (
 	"github.com/go-kit/log/level"
 )
 
-// group is what the peers of one GoBGP have in common. Nearly always there is one group. GoBGP listens where it was
-// started to, and its export policy takes link-local addresses of several interfaces for one, so that what one group needs
-// never disturbs the sessions of another.
+// group is what the peers of one GoBGP have in common; nearly always there is one. GoBGP listens where it was started to,
+// and its export policy takes a link-local address on several interfaces for one neighbor. What one group needs never
+// disturbs the sessions of another.
 type group struct {
 	listen netip.Addr // the node's address that passive peers connect to; invalid for peers that we connect to
 	zone   string     // of peers whose link-local address another peer of the node has too, on another interface
@@ -80,6 +80,7 @@ func (s *Speaker) follow(steps []step) {
 		if swept {
 			s.try(g, e.setPolicies(policies(s.table.treatments(), tellable(present[g], places))))
 		}
+		s.try(g, e.drop(present[g], places)) // everywhere, before one of them is added elsewhere
 	}
 	for g, e := range s.engines {
 		s.try(g, e.follow(present[g], places, s.waited))

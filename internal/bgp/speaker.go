@@ -228,26 +228,29 @@ func (e *engine) announce(treatments []*treatment, steps []step, peers []Peer, p
 	return e.tell(steps)
 }
 
-// follow makes the sessions those of the peers. Those that are added are struck off waited.
-func (e *engine) follow(peers []Peer, places map[string]place, waited map[string]struct{}) error {
-	wanted := map[string]*api.Peer{}
-	for _, p := range peers {
-		wanted[p.Name] = neighbor(p, places[p.Name], false)
-		e.sessions.know(p, places[p.Name])
-	}
+// drop ends the sessions with those that are none of the peers any more, or at another address.
+func (e *engine) drop(peers []Peer, places map[string]place) error {
 	for _, name := range slices.Sorted(maps.Keys(e.peers)) {
-		if w, ok := wanted[name]; !ok || w.Conf.NeighborAddress != e.peers[name].Conf.NeighborAddress {
-			if err := e.remove(name); err != nil {
-				return err
-			}
+		stays := slices.ContainsFunc(peers, func(p Peer) bool { return p.Name == name })
+		if stays && e.peers[name].Conf.NeighborAddress == places[name].address.String() {
+			continue
 		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(wanted)) {
-		_, restarting := waited[name]
-		if err := e.add(name, wanted[name], restarting); err != nil {
+		if err := e.remove(name); err != nil {
 			return err
 		}
-		delete(waited, name)
+	}
+	return nil
+}
+
+// follow makes the sessions with the peers what they should be. Those that are added are struck off waited.
+func (e *engine) follow(peers []Peer, places map[string]place, waited map[string]struct{}) error {
+	for _, p := range peers {
+		e.sessions.know(p, places[p.Name])
+		_, restarting := waited[p.Name]
+		if err := e.add(p.Name, neighbor(p, places[p.Name], false), restarting); err != nil {
+			return err
+		}
+		delete(waited, p.Name)
 	}
 	return nil
 }

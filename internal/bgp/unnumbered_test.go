@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
 
 	"heraldlb.io/herald/internal/bfd"
@@ -83,7 +85,10 @@ func TestUnnumberedFRR(t *testing.T) {
 	peers[0].Password = "secret"
 	peers[0].BFD = &config.BFDProfile{ReceiveInterval: 300 * time.Millisecond, TransmitInterval: 300 * time.Millisecond, DetectMultiplier: 3}
 	s := newSpeaker(t)
-	watchPaths(t, s)
+	monitor, err := bfd.New(log.NewNopLogger(), prometheus.NewRegistry(), s.PathChanged)
+	check(t, err)
+	t.Cleanup(func() { check(t, monitor.Close()) })
+	s.Watch(monitor)
 	run(t, s)
 	s.Apply(peers, toAll("203.0.113.1/32", "2001:db8:2::1/128"))
 	found := func(f *frr, router string) {
