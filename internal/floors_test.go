@@ -20,13 +20,13 @@ var floors = [][]string{
 	{"internal/report"},
 	{"internal/assign", "internal/announce"},
 	{"internal/ipam", "internal/election", "internal/gossip", "internal/layer2", "internal/bgp", "internal/kube", "internal/servicepath", "internal/migrate"},
-	{"internal/bfd", "internal/config", "internal/service"},
+	{"internal/bfd", "internal/unnumbered", "internal/config", "internal/service"},
 	{"api/v1beta1"},
 }
 
 // anywhere are the packages that know nothing of Herald's work and may be imported from every floor that is not
 // pure.
-var anywhere = []string{"internal/cmdline", "internal/logging", "internal/metrics"}
+var anywhere = []string{"internal/cmdline", "internal/logging", "internal/metrics", "internal/privilege"}
 
 // pure are the packages that decide: no API client, no socket, no network library, in their own code or below it.
 var pure = []string{"internal/config", "internal/service", "internal/ipam", "internal/election", "internal/migrate", "api/v1beta1"}

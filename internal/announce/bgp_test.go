@@ -139,6 +139,18 @@ func TestWhatRoutersAreTold(t *testing.T) {
 		{"another Service touches its own prefix", func() { p.setService(key("blog"), cluster("192.0.2.2")) }, []string{"192.0.2.2/32: all"}},
 		{"policy Local without an endpoint here is not announced", func() { p.setService(key("blog"), local("n2", "192.0.2.2")) }, []string{"192.0.2.2/32:"}},
 		{"and with one it is", func() { p.setService(key("blog"), local("n1", "192.0.2.2")) }, []string{"192.0.2.2/32: all"}},
+		{"endpoints that come and go elsewhere are no change", func() {
+			both := local("n2", "192.0.2.2")
+			both.nodes["n1"] = struct{}{}
+			p.setService(key("blog"), both)
+			p.setService(key("blog"), local("n1", "192.0.2.2"))
+			p.setService(key("blog"), both)
+		}, nil},
+		{"an advertisement by another name is no change", func() { use(p, "BGPAdvertisement any {}") }, nil},
+		{"nor are nodes that come and go", func() {
+			p.setNodes(nodeFacts(readyNode("n1"), readyNode("n2")))
+			p.setNodes(nodeFacts(readyNode("n1")))
+		}, nil},
 		{"a Service without endpoints is withdrawn", func() { p.setService(key("blog"), holds(contribution{}, "192.0.2.2")) }, []string{"192.0.2.2/32:"}},
 		{"an older advertisement's attributes prevail, and communities add up", func() {
 			use(p, "BGPAdvertisement all {communities: ['1:1']}",

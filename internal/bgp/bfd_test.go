@@ -10,12 +10,11 @@ import (
 	"heraldlb.io/herald/internal/bfd"
 )
 
-// watchPaths gives a Speaker BFD as the speaker's process has it.
-func watchPaths(t *testing.T, s *Speaker) *bfd.Monitor {
+// monitor gives a Speaker BFD as the speaker's process has it, until Close.
+func monitor(t *testing.T, s *Speaker) *bfd.Monitor {
 	t.Helper()
 	m, err := bfd.New(log.NewNopLogger(), prometheus.NewRegistry(), s.PathChanged)
 	check(t, err)
-	t.Cleanup(func() { check(t, m.Close()) })
 	s.Watch(m)
 	return m
 }
@@ -44,7 +43,8 @@ bfd
 		"frr {peerAddress: 198.51.100.1, myASN: 64512, peerASN: 64513, connectTime: 2s, bfdStrictMode: true, bfdProfile: quick}",
 	)
 	s := newSpeaker(t)
-	watchPaths(t, s)
+	m := monitor(t, s)
+	defer func() { check(t, m.Close()) }()
 	s.Apply(peers, toAll("203.0.113.1/32"))
 
 	bfdOf := map[string]struct{ on, off func() }{

@@ -30,65 +30,63 @@ const (
 // before the routes are withdrawn; it ends early when ctx is done. Sessions tells meanwhile how far it is.
 func (s *Speaker) Leave(ctx context.Context, d Departure, drainDelay time.Duration) {
 	s.mu.Lock()
-	e, again := s.engine, s.left
+	nothing := s.left || len(s.engines) == 0
 	s.left = true
 	s.mu.Unlock()
-	if e == nil || again {
+	if nothing {
 		return
 	}
 	text := "the speaker is being restarted"
 	if d == Drain {
 		text = "the node is being drained"
-		s.drain(ctx, e, drainDelay)
+		s.drain(ctx, drainDelay)
 	}
+	s.mu.Lock()
 	for _, session := range s.sessions.list() {
-		if session.State == Established && (d == Drain || !session.GracefulRestart) {
+		if e := s.engineOf(session.Peer); e != nil && session.State == Established && (d == Drain || !session.GracefulRestart) {
 			_ = e.server.DisablePeer(ctx, &api.DisablePeerRequest{Address: session.Address.String(), Communication: text}) // it is there
 		}
 	}
+	s.mu.Unlock()
 	s.await(func(session Session) bool {
 		return session.State != Established || d == Restart && session.GracefulRestart
 	})
 	s.mu.Lock()
-	s.engine = nil
+	engines := s.engines
+	s.engines = nil
 	s.mu.Unlock()
-	e.stop(d == Restart)
+	for _, e := range engines {
+		e.stop(d == Restart)
+	}
 }
 
 // drain makes the routes the last choice, waits, and withdraws them.
-func (s *Speaker) drain(ctx context.Context, e *engine, delay time.Duration) {
+func (s *Speaker) drain(ctx context.Context, delay time.Duration) {
 	s.mu.Lock()
 	prefixes := len(s.table.byPrefix)
+	if prefixes > 0 {
+		level.Info(s.logger).Log("msg", "routes are to be avoided from now on, and withdrawn", "prefixes", prefixes, "after", delay)
+		s.follow(s.table.drain())
+	}
 	s.mu.Unlock()
 	if prefixes == 0 {
-		return
-	}
-	level.Info(s.logger).Log("msg", "routes are to be avoided from now on, and withdrawn", "prefixes", prefixes, "after", delay)
-	links, err := links()
-	if err != nil {
-		level.Warn(s.logger).Log("msg", "the node's interfaces cannot be read; routes are withdrawn at once", "err", err)
-		return
-	}
-	s.mu.Lock()
-	places := s.sessions.locate(s.peers, links, sourceTo)
-	err = e.follow(s.table, s.table.drain(), s.peers, s.admit(places), nil)
-	steps := s.table.all()
-	s.mu.Unlock()
-	if err != nil {
-		level.Warn(s.logger).Log("msg", "routes cannot be changed; they are withdrawn at once", "err", err)
 		return
 	}
 	select {
 	case <-ctx.Done():
 	case <-time.After(delay):
 	}
+	s.mu.Lock()
+	steps := s.table.all()
 	for i := range steps {
 		steps[i].id = 0
 	}
-	if err := e.tell(steps); err != nil {
-		level.Warn(s.logger).Log("msg", "routes cannot be withdrawn; the end of the sessions will do it", "err", err)
-		return
+	for _, e := range s.engines {
+		if err := e.tell(steps); err != nil {
+			level.Warn(s.logger).Log("msg", "routes cannot be withdrawn; the end of the sessions will do it", "err", err)
+		}
 	}
+	s.mu.Unlock()
 	time.Sleep(goodbye / 4) // GoBGP does not tell when what it was given has been sent
 }
 

@@ -2,7 +2,6 @@ package bgp
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"github.com/go-kit/log"
@@ -45,28 +44,29 @@ func (l library) Handle(_ context.Context, r slog.Record) error {
 	})
 	switch r.Message {
 	case connectFailed:
-		l.sessions.blame(l.peer, "the router cannot be connected to: "+said["Error"].String())
+		l.sessions.unreachable(l.peer, "the router cannot be connected to: "+said["Error"].String())
 	case notificationSent:
-		l.sessions.blame(l.peer, "the router was told: "+notification(said))
+		if code, subcode, text := notification(said); code != wire.BGP_ERROR_FSM_ERROR { // that only says that the router said something else than OPEN
+			l.sessions.blame(l.peer, "the router was told: "+words(code, subcode, text), always)
+		}
 	case notificationReceived:
-		l.sessions.blame(l.peer, "the router said: "+notification(said))
+		l.sessions.blame(l.peer, "the router said: "+words(notification(said)), always)
 	}
 	return level.Debug(l.logger).Log(kv...)
 }
 
-// notification puts a NOTIFICATION into words.
-func notification(said map[string]slog.Value) string {
+// notification reads what a NOTIFICATION said.
+func notification(said map[string]slog.Value) (code, subcode uint8, text string) {
 	number := func(key string) uint8 {
 		if v := said[key]; v.Kind() == slog.KindInt64 {
 			return uint8(v.Int64())
 		}
 		return 0
 	}
-	out := wire.NewNotificationErrorCode(number("Code"), number("Subcode")).String()
-	if text := said["Communicated-Reason"]; text.Kind() == slog.KindString && text.String() != "" {
-		out += fmt.Sprintf(" (%q)", text.String())
+	if v := said["Communicated-Reason"]; v.Kind() == slog.KindString {
+		text = v.String()
 	}
-	return out
+	return number("Code"), number("Subcode"), text
 }
 
 // WithAttrs implements slog.Handler.

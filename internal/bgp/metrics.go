@@ -54,27 +54,27 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
-	}
 	for _, s := range m.speaker.Sessions() {
 		up := 0.0
 		if s.State == Established {
 			up = 1
-			gauge(m.since, float64(s.Since.UnixNano())/1e9, s.Peer)
+			gauge(ch, m.since, float64(s.Since.UnixNano())/1e9, s.Peer)
 		}
-		gauge(m.up, up, s.Peer)
-		gauge(m.state, 1, s.Peer, string(s.State))
-		gauge(m.announced, float64(s.Sent), s.Peer)
-		gauge(m.received, float64(s.Received), s.Peer)
+		gauge(ch, m.up, up, s.Peer)
+		gauge(ch, m.state, 1, s.Peer, string(s.State))
+		gauge(ch, m.announced, float64(s.Sent), s.Peer)
+		gauge(ch, m.received, float64(s.Received), s.Peer)
 	}
 	m.speaker.mu.Lock()
 	defer m.speaker.mu.Unlock()
-	gauge(m.prefixes, float64(len(m.speaker.table.byPrefix)))
-	e := m.speaker.engine
-	if e == nil {
-		return
+	gauge(ch, m.prefixes, float64(len(m.speaker.table.byPrefix)))
+	for _, e := range m.speaker.engines {
+		m.collect(ch, e)
 	}
+}
+
+// collect reads what only GoBGP knows.
+func (m *metrics) collect(ch chan<- prometheus.Metric, e *engine) {
 	names := map[string]string{}
 	for name, p := range e.peers {
 		names[p.Conf.NeighborAddress] = name
@@ -88,4 +88,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(m.sent, prometheus.CounterValue, float64(sent.Update), name)
 		}
 	}) // fails only once GoBGP has stopped
+}
+
+func gauge(ch chan<- prometheus.Metric, d *prometheus.Desc, v float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }

@@ -1,8 +1,6 @@
 package bgp
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -15,30 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const inNamespace = "HERALD_TEST_NETNS"
-
-// TestMain runs the tests in a network namespace of their own: a Speaker uses the addresses of its process, and those of
-// the machine are not for tests.
-func TestMain(m *testing.M) {
-	if os.Getenv(inNamespace) != "" || os.Geteuid() != 0 {
-		os.Exit(m.Run())
-	}
-	runtime.LockOSThread() // Pdeathsig is sent when the thread that started the child ends
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	err := cmd.Run()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
-		os.Exit(exit.ExitCode())
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "run the tests in a network namespace:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
 // host is another machine on a link of its own to us, in a network namespace of its own.
 type host struct {
 	t  *testing.T
@@ -46,8 +20,8 @@ type host struct {
 	nl *netlink.Handle
 }
 
-// newHost makes one. We and it have the addresses given, with prefix lengths, on interfaces of the same name.
-func newHost(t *testing.T, link string, ours, theirs []string) *host {
+// unlinkedHost makes one that has no link yet.
+func unlinkedHost(t *testing.T) *host {
 	t.Helper()
 	if os.Getenv(inNamespace) == "" {
 		t.Skip("needs root: makes network namespaces")
@@ -62,7 +36,17 @@ func newHost(t *testing.T, link string, ours, theirs []string) *host {
 	check(t, err)
 	t.Cleanup(nl.Close)
 	h.nl = nl
+	lo, err := nl.LinkByName("lo")
+	check(t, err)
+	check(t, nl.LinkSetUp(lo))
+	return h
+}
 
+// newHost makes one. We and it have the addresses given, with prefix lengths, on interfaces of the same name.
+func newHost(t *testing.T, link string, ours, theirs []string) *host {
+	t.Helper()
+	h := unlinkedHost(t)
+	nl := h.nl
 	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: link}, PeerName: link, PeerNamespace: netlink.NsFd(h.ns)}
 	check(t, netlink.LinkAdd(veth))
 	t.Cleanup(func() { _ = netlink.LinkDel(veth) }) // a test may have removed it
@@ -70,9 +54,6 @@ func newHost(t *testing.T, link string, ours, theirs []string) *host {
 	check(t, err)
 	there, err := nl.LinkByName(link)
 	check(t, err)
-	lo, err := nl.LinkByName("lo")
-	check(t, err)
-	check(t, nl.LinkSetUp(lo))
 	for _, a := range ours {
 		check(t, netlink.AddrAdd(here, address(t, a)))
 	}
@@ -82,6 +63,28 @@ func newHost(t *testing.T, link string, ours, theirs []string) *host {
 	check(t, nl.LinkSetUp(there))
 	check(t, netlink.LinkSetUp(here))
 	return h
+}
+
+// behind makes another one on a link to this one, which forwards. They have the addresses given on it, with prefix lengths,
+// and it reaches everything through the first of this one's.
+func (h *host) behind(here, theirs []string) *host {
+	h.t.Helper()
+	far := unlinkedHost(h.t)
+	h.in(func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0) })
+	check(h.t, h.nl.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "far"}, PeerName: "far", PeerNamespace: netlink.NsFd(far.ns)}))
+	for _, end := range []struct {
+		nl        *netlink.Handle
+		addresses []string
+	}{{h.nl, here}, {far.nl, theirs}} {
+		l, err := end.nl.LinkByName("far")
+		check(h.t, err)
+		for _, a := range end.addresses {
+			check(h.t, end.nl.AddrAdd(l, address(h.t, a)))
+		}
+		check(h.t, end.nl.LinkSetUp(l))
+	}
+	check(h.t, far.nl.RouteAdd(&netlink.Route{Gw: address(h.t, here[0]).IP}))
+	return far
 }
 
 // address parses an address that is used at once, without duplicate address detection.
@@ -125,6 +128,7 @@ func (h *host) run(environment []string, program string, args ...string) (stop f
 	out, err := os.CreateTemp(h.t.TempDir(), "output")
 	check(h.t, err)
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	h.in(cmd.Start)
 	stopped := false
 	stop = func() {
@@ -132,8 +136,8 @@ func (h *host) run(environment []string, program string, args ...string) (stop f
 			return
 		}
 		stopped = true
-		_ = cmd.Process.Kill() // it may have ended
-		_ = cmd.Wait()         // with the signal
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its own group, which may have ended
+		_ = cmd.Wait()                                      // with the signal
 		out.Close()
 	}
 	h.t.Cleanup(func() {

@@ -14,6 +14,7 @@ type place struct {
 	address netip.Addr // with a zone when it is link-local
 	source  netip.Addr // of the session; invalid means that the kernel chooses
 	nextHop netip.Addr // for the family that the session is not of; invalid when there is none or none is needed
+	listen  netip.Addr // the node's address that a passive peer connects to; invalid for others
 }
 
 // link is an interface of the node, as far as it matters here.
@@ -55,17 +56,31 @@ func (l link) first(is4, linkLocal bool) netip.Addr {
 	return netip.Addr{}
 }
 
-// locate finds the peer. route tells which of the node's addresses the kernel would talk to an address from. The error
-// says what is missing.
-func locate(p Peer, links []link, route func(netip.Addr) (netip.Addr, error)) (place, error) {
+// surroundings are what a node knows of the ways to its peers.
+type surroundings struct {
+	links []link
+	// route tells which of the node's addresses the kernel would talk to an address from.
+	route func(netip.Addr) (netip.Addr, error)
+	// router tells the link-local addresses of the router at an interface and of the node there, or what is missing.
+	router func(name string) (router, own netip.Addr, err error)
+}
+
+// unnumbered tells whether the peer is whoever is at the other end of its interface.
+func (p Peer) unnumbered() bool { return !p.Address.IsValid() }
+
+// locate finds the peer. The error says what is missing.
+func locate(p Peer, around surroundings) (place, error) {
+	links, route := around.links, around.route
 	at := place{address: p.Address, source: p.SourceAddress}
-	if !p.Address.IsValid() {
-		return place{}, fmt.Errorf("unnumbered peers are not supported: write the router's link-local address on %s as peerAddress", p.Interface)
-	}
-	if p.Interface != "" {
+	if p.unnumbered() {
+		var err error
+		if at.address, at.source, err = around.router(p.Interface); err != nil {
+			return place{}, err
+		}
+	} else if p.Interface != "" {
 		at.address = at.address.WithZone(p.Interface)
 	}
-	if p.SourceInterface != "" {
+	if p.SourceInterface != "" && !p.unnumbered() {
 		i := slices.IndexFunc(links, func(l link) bool { return l.name == p.SourceInterface })
 		if i < 0 {
 			return place{}, fmt.Errorf("the node has no interface %s: correct sourceInterface, or let nodeSelectors leave the node out", p.SourceInterface)
@@ -77,7 +92,16 @@ func locate(p Peer, links []link, route func(netip.Addr) (netip.Addr, error)) (p
 	if at.source.IsValid() && at.address.Zone() != "" {
 		at.source = at.source.WithZone(at.address.Zone())
 	}
-	if crosses(p, at.address) {
+	if p.Passive && !p.Disabled {
+		if at.listen = at.source; !at.listen.IsValid() {
+			own, err := route(at.address)
+			if err != nil {
+				return place{}, fmt.Errorf("the node has no way to the router, which is to connect to it: %w", err)
+			}
+			at.listen = own.WithZone(at.address.Zone())
+		}
+	}
+	if crosses(p, at.address) && !p.unnumbered() { // to an unnumbered peer an IPv6 next hop is the only one that there is
 		at.nextHop = otherFamily(p, at, links, route)
 	}
 	return at, nil

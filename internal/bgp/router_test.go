@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -83,42 +84,57 @@ func (b *bird) route(prefix string) string {
 	return out
 }
 
-// frr is FRR on a host: bgpd, which gives its kernel no route, and for a configuration with BFD in it zebra and bfdd, without
-// which bgpd has none.
+// frr is FRR on a host: bgpd, and what else it needs.
 type frr struct {
 	t    *testing.T
 	dir  string
 	stop func()
 }
 
-func newFRR(h *host, conf string) *frr {
+// newFRR starts bgpd, which gives its kernel no route. For a configuration with BFD in it zebra and bfdd run too, without
+// which bgpd has none.
+func newFRR(h *host, conf string) *frr { return startFRR(h, conf, strings.Contains(conf, "\nbfd\n")) }
+
+// newFRRWithKernel starts FRR with zebra, which sends Router Advertisements, and puts routes into its kernel.
+func newFRRWithKernel(h *host, conf string) *frr { return startFRR(h, conf, true) }
+
+func startFRR(h *host, conf string, kernel bool) *frr {
 	h.t.Helper()
 	program, err := cache(h.t).FRR(h.t.Context())
 	check(h.t, err)
-	dir := h.t.TempDir()
-	f := &frr{t: h.t, dir: dir}
-	check(h.t, os.WriteFile(filepath.Join(dir, "conf"), []byte("hostname frr\nlog stdout\n"+conf), 0o644))
-	check(h.t, os.WriteFile(filepath.Join(dir, "group"), []byte("root:x:0:\nfrrvty:x:999:root\nfrr:x:998:\n"), 0o644))
-	check(h.t, os.WriteFile(filepath.Join(dir, "passwd"), []byte("root:x:0:0:root:/root:/bin/sh\nfrr:x:998:998::/:/bin/false\n"), 0o644))
+	f := &frr{t: h.t, dir: h.t.TempDir()}
+	bgp, bfd, hasBFD := strings.Cut(conf, "\nbfd\n")
+	for name, content := range map[string]string{
+		"bgpd.conf": "hostname frr\nlog stdout\n" + bgp + "\n",
+		"bfdd.conf": "bfd\n" + bfd,
+		"group":     "root:x:0:\nfrrvty:x:999:root\nfrr:x:998:\n",
+		"passwd":    "root:x:0:0:root:/root:/bin/sh\nfrr:x:998:998::/:/bin/false\n",
+	} {
+		check(h.t, os.WriteFile(filepath.Join(f.dir, name), []byte(content), 0o644))
+	}
 	script := `mount --make-rprivate / && mount --bind group /etc/group && mount --bind passwd /etc/passwd && ` +
-		`exec "$0" -u root -g root -i "$PWD/$1.pid" --vty_socket "$PWD" --log stdout "${@:2}"`
-	daemon := func(name string, args ...string) (stop func()) {
-		args = append([]string{"--mount", "bash", "-c", "cd " + dir + " && " + script, filepath.Join(program.Daemons, name), name}, args...)
-		return h.run([]string{"LD_LIBRARY_PATH=" + program.LibraryPath}, "unshare", args...)
+		`exec "$0" -u root -g root -P 0 -i "$PWD/$1.pid" --vty_socket "$PWD" --log stdout "${@:2}"`
+	var stops []func()
+	daemon := func(name string, args ...string) {
+		args = append([]string{"--mount", "bash", "-c", "cd " + f.dir + " && " + script, filepath.Join(program.Daemons, name), name}, args...)
+		stops = append(stops, h.run([]string{"LD_LIBRARY_PATH=" + program.LibraryPath}, "unshare", args...))
 	}
-	if !strings.Contains(conf, "\nbfd\n") {
-		f.stop = daemon("bgpd", "-Z", "-P", "0", "-f", filepath.Join(dir, "conf"))
-	} else {
-		socket := filepath.Join(dir, "zserv")
-		zebra := daemon("zebra", "-P", "0", "-z", socket)
+	f.stop = func() {
+		for _, stop := range slices.Backward(stops) {
+			stop()
+		}
+	}
+	zebra := []string{"-Z"}
+	if kernel {
+		socket := filepath.Join(f.dir, "zserv")
+		zebra = []string{"-z", socket}
+		daemon("zebra", zebra...)
 		eventually(h.t, "zebra listens", func() bool { _, err := os.Stat(socket); return err == nil })
-		bgp, bfd, _ := strings.Cut(conf, "\nbfd\n")
-		check(h.t, os.WriteFile(filepath.Join(dir, "bfdd.conf"), []byte("bfd\n"+bfd), 0o644))
-		check(h.t, os.WriteFile(filepath.Join(dir, "conf"), []byte("hostname frr\nlog stdout\n"+bgp+"\n"), 0o644))
-		bfdd := daemon("bfdd", "-P", "0", "-z", socket, "--bfdctl", filepath.Join(dir, "bfdd.sock"), "-f", filepath.Join(dir, "bfdd.conf"))
-		bgpd := daemon("bgpd", "-P", "0", "-z", socket, "-f", filepath.Join(dir, "conf"))
-		f.stop = func() { bgpd(); bfdd(); zebra() }
 	}
+	if hasBFD {
+		daemon("bfdd", append(zebra, "--bfdctl", filepath.Join(f.dir, "bfdd.sock"), "-f", filepath.Join(f.dir, "bfdd.conf"))...)
+	}
+	daemon("bgpd", append(zebra, "-f", filepath.Join(f.dir, "bgpd.conf"))...)
 	eventually(h.t, "FRR answers", func() bool { return f.ask("show version") != "" })
 	return f
 }

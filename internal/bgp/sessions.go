@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -35,10 +34,13 @@ type sessions struct {
 
 type session struct {
 	Session
-	peer    Peer
-	note    string    // why the session is about to end
-	broken  bool      // BFD found the path broken, and has not been up since
-	limited time.Time // since when the session is closed because the peer sent too much
+	peer            Peer
+	at              place
+	offer           []wire.ParameterCapabilityInterface // what the router is offered in an OPEN
+	asked, answered time.Time                           // last, why there is no session
+	note            string                              // why the session is about to end
+	broken          bool                                // BFD found the path broken, and has not been up since
+	limited         time.Time                           // since when the session is closed because the peer sent too much
 }
 
 func newSessions(logger log.Logger) *sessions {
@@ -72,20 +74,32 @@ func (t *sessions) get(p Peer) *session {
 }
 
 // locate returns the places of those peers that have one.
-func (t *sessions) locate(peers []Peer, links []link, route func(netip.Addr) (netip.Addr, error)) map[string]place {
+func (t *sessions) locate(peers []Peer, around surroundings) map[string]place {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	out := map[string]place{}
 	for _, p := range peers {
 		s := t.get(p)
-		at, err := locate(p, links, route)
-		if err != nil {
+		at, err := locate(p, around)
+		switch {
+		case err == nil:
+			out[p.Name] = at
+		case p.Disabled:
+			t.enter(s, Disabled, "")
+		default:
 			t.enter(s, Waiting, err.Error())
-			continue
 		}
-		out[p.Name] = at
 	}
 	return out
+}
+
+// wait notes why nothing is attempted with peers.
+func (t *sessions) wait(peers []Peer, why string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range peers {
+		t.enter(t.get(p), Waiting, why)
+	}
 }
 
 // know notes where a peer is.
@@ -93,7 +107,7 @@ func (t *sessions) know(p Peer, at place) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.get(p)
-	s.Address = at.address
+	s.Address, s.at = at.address, at
 	switch {
 	case p.Disabled:
 		t.enter(s, Disabled, "")
@@ -154,8 +168,8 @@ func (t *sessions) tell() {
 	}
 }
 
-// blame notes why there is no session, or why it is about to end. GoBGP calls it through its log.
-func (t *sessions) blame(address, why string) {
+// blame notes why there is no session, or why it is about to end, if that is news. GoBGP calls it through its log.
+func (t *sessions) blame(address, why string, news func(*session) bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, s := range t.byName {
@@ -163,11 +177,13 @@ func (t *sessions) blame(address, why string) {
 		case s.Address.String() != address || s.State == Waiting || s.State == Disabled:
 		case s.State == Established:
 			s.note = why
-		default:
+		case news(s):
 			t.enter(s, s.State, why)
 		}
 	}
 }
+
+func always(*session) bool { return true }
 
 // changed takes in a change of a session.
 func (e *engine) changed(event *apiutil.WatchEventMessage_PeerEvent, _ time.Time) {
@@ -182,6 +198,7 @@ func (e *engine) changed(event *apiutil.WatchEventMessage_PeerEvent, _ time.Time
 		if s.Address != st.NeighborAddress || s.State == Waiting {
 			continue
 		}
+		s.offer = st.LocalCap
 		if st.SessionState == wire.BGP_FSM_ESTABLISHED {
 			s.ASN, s.RouterID, s.Families = st.PeerASN, st.RouterID, agreed(s.peer.Families, st.RemoteCap)
 			s.GracefulRestart = s.peer.GracefulRestart != nil && slices.ContainsFunc(st.RemoteCap, func(c wire.ParameterCapabilityInterface) bool {
@@ -238,20 +255,19 @@ const limitPause = time.Minute
 
 // forgive lets peers that sent too many routes try again once their pause is over.
 func (s *Speaker) forgive() {
-	if s.engine == nil {
-		return
-	}
-	var again []string
+	again := map[string]string{} // addresses by name
 	s.sessions.mu.Lock()
 	for _, one := range s.sessions.byName {
 		if !one.limited.IsZero() && s.sessions.now().Sub(one.limited) >= limitPause {
 			one.limited = time.Time{}
-			again = append(again, one.Address.String())
+			again[one.Peer] = one.Address.String()
 		}
 	}
 	s.sessions.mu.Unlock()
-	for _, address := range again {
-		_ = s.engine.server.EnablePeer(context.Background(), &api.EnablePeerRequest{Address: address}) // it may have gone
+	for peer, address := range again {
+		if e := s.engineOf(peer); e != nil {
+			_ = e.server.EnablePeer(context.Background(), &api.EnablePeerRequest{Address: address}) // it may have gone
+		}
 	}
 }
 
@@ -299,11 +315,12 @@ func (s *Speaker) Down(peer, why string) error {
 		address = known.Address.String()
 	}
 	s.sessions.mu.Unlock()
-	if !ok || s.engine == nil {
+	e := s.engineOf(peer)
+	if !ok || e == nil {
 		return fmt.Errorf("end the BGP session with %s: %w", peer, errGone)
 	}
 	if !up {
 		return nil
 	}
-	return s.engine.server.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: address, Communication: why})
+	return e.server.ResetPeer(context.Background(), &api.ResetPeerRequest{Address: address, Communication: why})
 }

@@ -11,19 +11,20 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
-	"github.com/go-kit/log/level"
 	"github.com/osrg/gobgp/v4/api"
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
 	gobgp "github.com/osrg/gobgp/v4/pkg/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
+
+	"heraldlb.io/herald/internal/privilege"
+	"heraldlb.io/herald/internal/unnumbered"
 )
 
 // placeholderASN is GoBGP's own AS number, which it wants to have and no peer is ever shown: each has its own.
 const placeholderASN = 23456
 
-// look is how often the node's addresses and what is heard on unnumbered links are looked at, and a peer that sent too
-// many routes is given another chance.
+// look is how often the node's addresses are looked at, and a peer that sent too many routes is given another chance.
 const look = 5 * time.Second
 
 // Speaker talks BGP for this node.
@@ -31,11 +32,15 @@ type Speaker struct {
 	routerID netip.Addr // unless a peer says otherwise
 	logger   log.Logger
 	sessions *sessions
+	finder   *unnumbered.Finder
+	asking   sync.WaitGroup // routers why there is no session
+	found    chan struct{}  // there is another router at an interface
 
 	watcher Watcher // nil without BFD
 
 	mu      sync.Mutex // of what follows; held over calls into GoBGP, which none of the peers can hold up
-	engine  *engine    // nil until there is a peer, and after Leave
+	engines map[group]*engine
+	seats   map[string]group // by the peer's name
 	left    bool
 	started bool // Apply was called
 	peers   []Peer
@@ -47,14 +52,25 @@ type Speaker struct {
 
 // New makes a Speaker. It says nothing before Apply. routerID is the BGP identifier of the node, an IPv4 address.
 func New(routerID netip.Addr, logger log.Logger, reg prometheus.Registerer) *Speaker {
-	s := &Speaker{routerID: routerID, logger: logger, table: newTable(), sessions: newSessions(logger)}
+	s := &Speaker{routerID: routerID, logger: logger, engines: map[group]*engine{}, waited: map[string]struct{}{}, table: newTable(), sessions: newSessions(logger)}
 	s.sessions.metrics = newMetrics(reg, s)
+	s.found = make(chan struct{}, 1)
+	s.finder = unnumbered.New(logger, func() {
+		select {
+		case s.found <- struct{}{}:
+		default: // it will be looked for anyway
+		}
+	})
 	return s
 }
 
 // Run keeps looking at what sessions depend on besides what Apply is told, until ctx is done. Sessions go on then: Leave
 // ends them.
 func (s *Speaker) Run(ctx context.Context) {
+	var finding sync.WaitGroup
+	defer finding.Wait()
+	defer s.asking.Wait()
+	finding.Go(func() { s.finder.Run(ctx) })
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
@@ -62,11 +78,21 @@ func (s *Speaker) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			s.mu.Lock()
-			s.follow(nil)
-			s.forgive()
-			s.mu.Unlock()
+			s.look()
+			s.inquire(ctx)
+		case <-s.found:
+			s.look()
 		}
+	}
+}
+
+// look brings the sessions to what is there now.
+func (s *Speaker) look() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.left {
+		s.follow(nil)
+		s.forgive()
 	}
 }
 
@@ -81,54 +107,20 @@ func (s *Speaker) Apply(peers []Peer, changed map[netip.Prefix][]Route) {
 		return
 	}
 	s.peers = slices.SortedFunc(slices.Values(peers), peerName)
-	if !s.started {
-		s.started, s.waited = true, names(s.peers)
-	}
-	s.follow(s.table.set(changed))
-}
-
-func names(peers []Peer) map[string]struct{} {
-	out := map[string]struct{}{}
-	for _, p := range peers {
-		out[p.Name] = struct{}{}
-	}
-	return out
-}
-
-// follow makes GoBGP what it should be: the policy first, then the paths, then the peers.
-func (s *Speaker) follow(steps []step) {
-	if s.left || s.engine == nil && len(s.peers) == 0 {
-		return
-	}
-	links, err := links()
-	if err != nil {
-		level.Warn(s.logger).Log("msg", "the node's interfaces cannot be read; BGP sessions stay as they are", "err", err)
-		return
-	}
-	places := s.sessions.locate(s.peers, links, sourceTo)
-	want := identity{routerID: s.chooseRouterID(), listen: listeners(s.peers, places, sourceTo)}
-	if s.engine != nil && !s.engine.identity.equal(want) {
-		level.Info(s.logger).Log("msg", "BGP sessions are set up anew: the router ID or the addresses to listen on have changed", "router_id", want.routerID)
-		s.engine.stop(true)
-		s.engine = nil
-	}
-	if s.engine == nil {
-		s.waited = names(s.peers)
-		steps = s.table.all()
-		if s.engine, err = start(want, s.logger, s.sessions); err != nil {
-			level.Error(s.logger).Log("msg", "BGP cannot be started, and will be tried again", "err", err)
-			return
+	var interfaces []string
+	for _, p := range s.peers {
+		if p.unnumbered() && !p.Disabled {
+			interfaces = append(interfaces, p.Interface)
 		}
 	}
-	if s.watcher != nil {
-		s.watcher.Set(watched(s.peers, places))
+	s.finder.Set(interfaces)
+	if !s.started {
+		s.started = true
+		for _, p := range s.peers {
+			s.waited[p.Name] = struct{}{}
+		}
 	}
-	if err := s.engine.follow(s.table, steps, s.peers, s.admit(places), s.waited); err != nil {
-		// Every call was judged by us before; what still fails would leave GoBGP in a state that nobody knows.
-		level.Error(s.logger).Log("msg", "BGP sessions are set up anew: a change was refused", "err", err)
-		s.engine.stop(true)
-		s.engine = nil
-	}
+	s.follow(s.table.set(changed))
 }
 
 // chooseRouterID returns the one that a peer asks for, else the node's own.
@@ -141,41 +133,10 @@ func (s *Speaker) chooseRouterID() netip.Addr {
 	return s.routerID
 }
 
-// listeners returns the node's addresses that peers connect to: those of sessions with passive peers, and none else.
-func listeners(peers []Peer, places map[string]place, route func(netip.Addr) (netip.Addr, error)) []netip.Addr {
-	var out []netip.Addr
-	for _, p := range peers {
-		at, ok := places[p.Name]
-		if !p.Passive || p.Disabled || !ok {
-			continue
-		}
-		own := at.source
-		if !own.IsValid() {
-			var err error
-			if own, err = route(at.address); err != nil {
-				continue // the next look may find a way
-			}
-			own = own.WithZone(at.address.Zone())
-		}
-		out = append(out, own)
-	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
-}
-
-// identity is what GoBGP cannot change while it runs.
-type identity struct {
-	routerID netip.Addr
-	listen   []netip.Addr
-}
-
-func (i identity) equal(o identity) bool {
-	return i.routerID == o.routerID && slices.Equal(i.listen, o.listen)
-}
-
 // engine is GoBGP, and what it was told.
 type engine struct {
-	identity
+	routerID netip.Addr
+	listens  bool
 	server   *gobgp.BgpServer
 	unwatch  context.CancelFunc
 	sessions *sessions
@@ -183,24 +144,35 @@ type engine struct {
 	peers    map[string]*api.Peer // by name
 }
 
-func start(i identity, logger log.Logger, sessions *sessions) (*engine, error) {
+// port is that of BGP.
+const port = 179
+
+// start starts GoBGP, which listens on an address, if that is valid.
+func start(routerID, listen netip.Addr, logger log.Logger, sessions *sessions) (*engine, error) {
 	debug := &slog.LevelVar{}
 	debug.Set(slog.LevelDebug)
 	e := &engine{
-		identity: i,
+		routerID: routerID,
+		listens:  listen.IsValid(),
 		server:   gobgp.NewBgpServer(gobgp.LoggerOption(slog.New(library{logger: logger, sessions: sessions}), debug)),
 		sessions: sessions,
 		peers:    map[string]*api.Peer{},
 	}
-	go e.server.Serve()
+	if e.listens {
+		go func() {
+			_ = privilege.With(privilege.NetBindService, func() error { // StartBgp says when it is missing
+				e.server.Serve() // which opens the socket
+				return nil
+			})
+		}()
+	} else {
+		go e.server.Serve()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e.unwatch = cancel
-	global := &api.Global{Asn: placeholderASN, RouterId: i.routerID.String(), ListenPort: -1}
-	if len(i.listen) > 0 {
-		global.ListenPort = 179
-		for _, a := range i.listen {
-			global.ListenAddresses = append(global.ListenAddresses, a.String())
-		}
+	global := &api.Global{Asn: placeholderASN, RouterId: routerID.String(), ListenPort: -1}
+	if e.listens {
+		global.ListenPort, global.ListenAddresses = port, []string{listen.String()}
 	}
 	err := e.server.StartBgp(ctx, &api.StartBgpRequest{Global: global})
 	if err == nil {
@@ -216,7 +188,7 @@ func start(i identity, logger log.Logger, sessions *sessions) (*engine, error) {
 	}
 	if err != nil {
 		e.stop(false)
-		return nil, fmt.Errorf("start GoBGP with router ID %v, listening on %v: %w", i.routerID, i.listen, err)
+		return nil, startError(routerID, listen, err)
 	}
 	return e, nil
 }
@@ -238,30 +210,30 @@ func (e *engine) setPolicies(p *api.SetPoliciesRequest) error {
 	return nil
 }
 
-// follow takes steps, and makes the sessions those of the peers that have a place. Those that are added are struck off
-// waited.
-func (e *engine) follow(t *table, steps []step, peers []Peer, places map[string]place, waited map[string]struct{}) error {
-	var present []told
+// tellable are the peers as the policy has to know them.
+func tellable(peers []Peer, places map[string]place) []told {
+	out := make([]told, 0, len(peers))
+	for _, p := range peers {
+		at := places[p.Name]
+		out = append(out, told{name: p.Name, address: at.address, nextHop: at.nextHop})
+	}
+	return out
+}
+
+// announce takes steps, after which the peers are told by these treatments.
+func (e *engine) announce(treatments []*treatment, steps []step, peers []Peer, places map[string]place) error {
+	if err := e.setPolicies(policies(treatments, tellable(peers, places))); err != nil {
+		return err
+	}
+	return e.tell(steps)
+}
+
+// follow makes the sessions those of the peers. Those that are added are struck off waited.
+func (e *engine) follow(peers []Peer, places map[string]place, waited map[string]struct{}) error {
 	wanted := map[string]*api.Peer{}
 	for _, p := range peers {
-		at, ok := places[p.Name]
-		if !ok {
-			continue
-		}
-		present = append(present, told{name: p.Name, address: at.address, nextHop: at.nextHop})
-		wanted[p.Name] = neighbor(p, at, false)
-		e.sessions.know(p, at)
-	}
-	if err := e.setPolicies(policies(t.treatments(), present)); err != nil {
-		return err
-	}
-	if err := e.tell(steps); err != nil {
-		return err
-	}
-	if t.sweep() {
-		if err := e.setPolicies(policies(t.treatments(), present)); err != nil {
-			return err
-		}
+		wanted[p.Name] = neighbor(p, places[p.Name], false)
+		e.sessions.know(p, places[p.Name])
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.peers)) {
 		if w, ok := wanted[name]; !ok || w.Conf.NeighborAddress != e.peers[name].Conf.NeighborAddress {
@@ -277,7 +249,6 @@ func (e *engine) follow(t *table, steps []step, peers []Peer, places map[string]
 		}
 		delete(waited, name)
 	}
-	e.sessions.forget(peers)
 	return nil
 }
 
@@ -337,7 +308,7 @@ func (e *engine) add(name string, p *api.Peer, restarting bool) error {
 func (e *engine) remove(name string) error {
 	p := e.peers[name]
 	delete(e.peers, name)
-	if p.Conf.AuthPassword != "" && len(e.listen) > 0 {
+	if p.Conf.AuthPassword != "" && e.listens {
 		open, _ := proto.Clone(p).(*api.Peer)
 		open.Conf.AuthPassword = ""
 		open.Conf.AdminDown = true

@@ -60,8 +60,8 @@ func (s *Speaker) Sessions() []Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	received := map[string]int{}
-	if s.engine != nil {
-		_ = s.engine.server.ListPeer(context.Background(), &api.ListPeerRequest{}, func(p *api.Peer) {
+	for _, e := range s.engines {
+		_ = e.server.ListPeer(context.Background(), &api.ListPeerRequest{}, func(p *api.Peer) {
 			for _, a := range p.AfiSafis {
 				received[p.State.NeighborAddress] += int(a.State.GetReceived())
 			}

@@ -61,9 +61,7 @@ func (s *Speaker) PathChanged(c bfd.Change) {
 		}
 	}
 	if s.sessions.broken(peer, c.State == bfd.Down) {
-		s.mu.Lock()
-		s.follow(nil)
-		s.mu.Unlock()
+		s.look()
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"heraldlb.io/herald/internal/privilege"
 )
 
 // receiveBuffer is asked for, and given as far as net.core.rmem_max allows. The default holds some 280 questions; what comes
@@ -38,7 +40,7 @@ func openSocket(l link, etherType int, filter []bpf.Instruction) (*socket, error
 	s := &socket{}
 	s.write1 = s.tryWrite
 	ifi := &net.Interface{Index: l.index, Name: l.name, HardwareAddr: l.mac}
-	err = withNetRaw(func() (err error) {
+	err = privilege.With(privilege.NetRaw, func() (err error) {
 		s.conn, err = packet.Listen(ifi, packet.Raw, etherType, &packet.Config{Filter: program})
 		return err
 	})

@@ -34,8 +34,9 @@ type program struct {
 
 var programs = []program{
 	{name: "controller", pkg: "./controller", describes: "Herald's controller gives Services of type LoadBalancer their addresses"},
-	// Packet sockets need NET_RAW, which a non-root process in a container may raise only if its file says so.
-	{name: "speaker", pkg: "./speaker", describes: "Herald's speaker announces the addresses of Services with ARP, NDP and BGP", capabilities: []string{"CAP_NET_RAW"}},
+	// Packet sockets need NET_RAW, and passive BGP peers NET_BIND_SERVICE. A non-root process in a container may raise them
+	// only if its file says so, and the container gives them.
+	{name: "speaker", pkg: "./speaker", describes: "Herald's speaker announces the addresses of Services with ARP, NDP and BGP", capabilities: []string{"CAP_NET_RAW", "CAP_NET_BIND_SERVICE"}},
 	{name: "testapp", pkg: "./e2etest/app/testapp", describes: "what Herald's end-to-end tests talk to"},
 	{name: "pause", pkg: "./e2etest/lab/pause", describes: "what holds a pod's namespaces in Herald's lab"},
 }

@@ -1,0 +1,50 @@
+package bgp
+
+import (
+	"maps"
+	"net/netip"
+	"testing"
+
+	"heraldlb.io/herald/internal/config"
+)
+
+func TestSeats(t *testing.T) {
+	at := func(address string) place { return place{address: netip.MustParseAddr(address)} }
+	passive := func(address, own string) place {
+		return place{address: netip.MustParseAddr(address), listen: netip.MustParseAddr(own)}
+	}
+	own := netip.MustParseAddr("192.0.2.11")
+	seated := map[string]group{}
+	for _, c := range []struct {
+		name   string
+		places map[string]place
+		want   map[string]group
+	}{
+		{"one is enough for peers with addresses of their own",
+			map[string]place{"a": at("192.0.2.1"), "c": at("fe80::1%eth1")},
+			map[string]group{"a": {}, "c": {}}},
+		{"a second router with the same link-local address sits apart, by its interface",
+			map[string]place{"a": at("192.0.2.1"), "b": at("fe80::1%eth0"), "c": at("fe80::1%eth1")},
+			map[string]group{"a": {}, "b": {zone: "eth0"}, "c": {}}},
+		{"and stays there when the first is gone",
+			map[string]place{"b": at("fe80::1%eth0")},
+			map[string]group{"b": {zone: "eth0"}}},
+		{"but not once it is on another interface",
+			map[string]place{"b": at("fe80::1%eth2")},
+			map[string]group{"b": {}}},
+		{"passive peers sit where they connect to",
+			map[string]place{"a": passive("192.0.2.1", "192.0.2.11"), "b": at("fe80::1%eth2"), "c": passive("192.0.2.2", "192.0.2.11")},
+			map[string]group{"a": {listen: own}, "b": {}, "c": {listen: own}}},
+		{"and leave when they are passive no more",
+			map[string]place{"a": at("192.0.2.1"), "c": passive("192.0.2.2", "192.0.2.11")},
+			map[string]group{"a": {}, "c": {listen: own}}},
+	} {
+		var peers []Peer
+		for _, name := range []string{"a", "b", "c"} {
+			peers = append(peers, Peer{BGPPeer: config.BGPPeer{Name: name}})
+		}
+		if seated = seats(peers, c.places, seated); !maps.Equal(seated, c.want) {
+			t.Errorf("%s: got %+v, want %+v", c.name, seated, c.want)
+		}
+	}
+}
