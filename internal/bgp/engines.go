@@ -56,9 +56,8 @@ func (s *Speaker) follow(steps []step) {
 		return
 	}
 	places := s.sessions.locate(s.peers, surroundings{links: links, route: sourceTo, router: s.finder.Router})
-	if s.watcher != nil {
-		s.watcher.Set(watched(s.peers, places))
-	}
+	paths := watched(s.peers, places)
+	s.watch(paths, s.paths) // a router that hears of the end of BFD before that of BGP may keep the routes
 	places = s.admit(places)
 	s.seats = seats(s.peers, places, s.seats)
 	present := map[group][]Peer{}
@@ -82,6 +81,8 @@ func (s *Speaker) follow(steps []step) {
 		}
 		s.try(g, e.drop(present[g], places)) // everywhere, before one of them is added elsewhere
 	}
+	s.watch(paths, nil)
+	s.paths = paths
 	for g, e := range s.engines {
 		s.try(g, e.follow(present[g], places, s.waited))
 	}
@@ -98,6 +99,7 @@ func (s *Speaker) staff(present map[group][]Peer) (fresh map[group]bool) {
 			level.Info(s.logger).Log("msg", "BGP sessions are set up anew: the router ID has changed", "router_id", routerID)
 			s.replace(g)
 		case len(present[g]) == 0:
+			_ = e.drop(nil, nil) // what is refused ends with it
 			e.stop(false)
 			delete(s.engines, g)
 		}

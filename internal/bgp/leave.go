@@ -48,7 +48,7 @@ func (s *Speaker) Leave(ctx context.Context, d Departure, drainDelay time.Durati
 		}
 	}
 	s.mu.Unlock()
-	s.await(func(session Session) bool {
+	s.sessions.await(func(session Session) bool {
 		return session.State != Established || d == Restart && session.GracefulRestart
 	})
 	s.mu.Lock()
@@ -91,10 +91,10 @@ func (s *Speaker) drain(ctx context.Context, delay time.Duration) {
 }
 
 // await waits until all sessions are so, or goodbye is over.
-func (s *Speaker) await(so func(Session) bool) {
+func (t *sessions) await(so func(Session) bool) {
 	for deadline := time.Now().Add(goodbye); time.Now().Before(deadline); time.Sleep(poll) {
 		all := true
-		for _, session := range s.sessions.list() {
+		for _, session := range t.list() {
 			all = all && so(session)
 		}
 		if all {

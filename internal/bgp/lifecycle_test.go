@@ -250,6 +250,9 @@ func TestWhatBFDMakesOfARestart(t *testing.T) {
 			t.Errorf("%s: the route was missing %d of %d times over the restart", router, missing, looks)
 		}
 	}
+	s.Apply(peers[2:], nil) // who is removed is not restarted
+	hasNot(t, kept.bird.route, "203.0.113.1/32")
+	hasNot(t, kept.frr.route, "203.0.113.1/32")
 	s.Leave(t.Context(), Restart, 0)
 	check(t, m.Close())
 }

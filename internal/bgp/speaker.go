@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
+	"heraldlb.io/herald/internal/bfd"
 	"heraldlb.io/herald/internal/privilege"
 	"heraldlb.io/herald/internal/unnumbered"
 )
@@ -44,6 +45,7 @@ type Speaker struct {
 	left    bool
 	started bool // Apply was called
 	peers   []Peer
+	paths   []bfd.Session // that are watched
 	// waited are the peers that may still wait for who was here before: for the process before this one, or the engine
 	// before this one. Those that are configured later do not.
 	waited map[string]struct{}
@@ -228,13 +230,24 @@ func (e *engine) announce(treatments []*treatment, steps []step, peers []Peer, p
 	return e.tell(steps)
 }
 
-// drop ends the sessions with those that are none of the peers any more, or at another address.
+// drop ends the sessions with those that are none of the peers any more, or at another address. Their routers are told first:
+// GoBGP may close the connection to a peer that it is to forget before it has said so, and routers keep the routes then.
 func (e *engine) drop(peers []Peer, places map[string]place) error {
+	var gone []string
 	for _, name := range slices.Sorted(maps.Keys(e.peers)) {
 		stays := slices.ContainsFunc(peers, func(p Peer) bool { return p.Name == name })
 		if stays && e.peers[name].Conf.NeighborAddress == places[name].address.String() {
 			continue
 		}
+		gone = append(gone, name)
+		_ = e.server.DisablePeer(context.Background(), &api.DisablePeerRequest{ // it is there
+			Address: e.peers[name].Conf.NeighborAddress, Communication: "the peer is removed from the configuration",
+		})
+	}
+	e.sessions.await(func(session Session) bool {
+		return session.State != Established || !slices.Contains(gone, session.Peer)
+	})
+	for _, name := range gone {
 		if err := e.remove(name); err != nil {
 			return err
 		}

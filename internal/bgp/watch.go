@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/go-kit/log/level"
 
@@ -22,6 +23,20 @@ func (s *Speaker) Watch(w Watcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.watcher = w
+}
+
+// watch lets these paths be watched, and such as were before to peers that none of them leads to. It is called with the lock held.
+func (s *Speaker) watch(paths, before []bfd.Session) {
+	if s.watcher == nil {
+		return
+	}
+	all := slices.Clone(paths)
+	for _, old := range before {
+		if !slices.ContainsFunc(paths, func(p bfd.Session) bool { return p.Peer == old.Peer }) {
+			all = append(all, old)
+		}
+	}
+	s.watcher.Set(all)
 }
 
 // watched are the BFD sessions with the peers that have a place.
