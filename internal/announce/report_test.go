@@ -373,11 +373,13 @@ func TestASpeakerWithoutANodeHasNothingToShow(t *testing.T) {
 		w := newWorldWith(t, func(l *Loop) { l.ReportTo(r, "v9") })
 		w.ring.become(nil)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if r.node != "uid-n1" || !meta.IsStatusConditionTrue(r.status.Conditions, v1beta1.SpeakerReady) {
 			t.Errorf("with a Node: %q, %+v", r.node, r.status)
 		}
 		w.nodes.Delete(readyNode("n1", "192.0.2.11"))
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if r.node != "" {
 			t.Errorf("without a Node: %q", r.node)
 		}

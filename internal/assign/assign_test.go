@@ -103,8 +103,9 @@ func TestARestartChangesNothingAndWritesNothing(t *testing.T) {
 	for i := range 5 {
 		w.Delete("services", "web", fmt.Sprintf("s%02d", i))
 	}
+	w.hasCounts("lan", "256 15 241 0", "18446744073709551616 15 18446744073709551601 0")
 	w.service("marker")
-	kubetest.Eventually(t, "marker has an address", func() bool { return w.shown("marker") != "" })
+	w.shows("marker", "192.0.2.0 @lan True:AddressAssigned")
 	w.hasCounts("lan", "256 16 240 0", "18446744073709551616 15 18446744073709551601 0")
 	stop()
 
@@ -115,7 +116,7 @@ func TestARestartChangesNothingAndWritesNothing(t *testing.T) {
 	writes := len(w.Writes())
 	w.start("")
 	w.service("new")
-	w.shows("new", "192.0.2.0 @lan True:AddressAssigned")
+	w.shows("new", "192.0.2.1 @lan True:AddressAssigned")
 	for name, want := range before {
 		if got := w.shown(name) + " version " + w.Service("web", name).ResourceVersion; got != want {
 			t.Errorf("after the restart %s shows %q, before %q", name, got, want)
