@@ -20,6 +20,7 @@ import (
 	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/e2etest/app"
 	"heraldlb.io/herald/e2etest/install"
+	"heraldlb.io/herald/e2etest/lab"
 	herald "heraldlb.io/herald/internal/kube"
 )
 
@@ -150,7 +151,7 @@ func TestWhatSpeakersAnnounceIsShown(t *testing.T) {
 		explains(t, "unseen", metav1.ConditionFalse, "NoEligibleNode", "n1, n2, n3: it has no usable interface for the address (NoInterface)")
 	})
 	t.Run("and which routers listen", func(t *testing.T) {
-		apply(t, []byte(bgpObjects))
+		apply(t, append([]byte(bgpObjects), bgpPeer(lab.RouterPort, "")...))
 		svc := service(t, app.Service{Name: "heard", Selects: "testapp", Annotations: map[string]string{"heraldlb.io/address-pool": "routed"}})
 		routed(t, addresses(svc)[0], cluster.Nodes()...)
 		explains(t, "heard", metav1.ConditionTrue, "Announced", "is announced by BGP from nodes n1, n2, n3")
