@@ -116,7 +116,8 @@ func (p *planner) claim(addr netip.Addr, why election.Reason, now time.Time) gos
 	p.claims[addr] = next
 	if known.Node != "" && known.Node != p.self {
 		d := dispute{node: known.Node, why: why, wait: disputeFirst}
-		if before := p.disputes[addr]; before.node == d.node && before.why == why && now.Before(before.until.Add(disputeMemory)) {
+		// Of who lives the ring tells both sooner or later: to believe a dead node for longer would leave its addresses to nobody.
+		if before := p.disputes[addr]; why != election.NotAlive && before.node == d.node && before.why == why && now.Before(before.until.Add(disputeMemory)) {
 			d.wait = min(2*before.wait, disputeMost)
 		}
 		d.until = now.Add(d.wait)

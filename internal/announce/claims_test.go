@@ -160,6 +160,17 @@ func TestTwoThatSeeDifferentThingsDoNotFight(t *testing.T) {
 	if plan := p.plan(s.now); len(plan.claims) != 1 || plan.changes[0].taken != election.NotAlive {
 		t.Errorf("n2 is dead and n1 does %+v", plan)
 	}
+	// Nor does it wait longer and longer for somebody who is not there.
+	for range 3 {
+		p.setClaims(claimOf("n2", p.claims[vipAddr].Epoch&^1+3), s.now)
+		if plan := p.plan(s.now); len(plan.claims) != 0 || plan.wake.Sub(s.now) != disputeFirst {
+			t.Fatalf("n2 claims, n1 does not see it and does %+v at %s", plan, s.now)
+		}
+		s.now = s.now.Add(disputeFirst)
+		if plan := p.plan(s.now); len(plan.claims) != 1 {
+			t.Errorf("n2 is still not there, and n1 does %+v", plan)
+		}
+	}
 }
 
 // The network between n1 and the other two was cut. Both sides took the address.
