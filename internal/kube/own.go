@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/tools/cache"
 
 	"heraldlb.io/herald/api/v1beta1"
@@ -145,6 +146,7 @@ func newest[T ownObject](o *ownObjects, informer cache.SharedIndexInformer) (out
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	shown := map[string]bool{}
+	reached := informer.GetStore().LastStoreSyncResourceVersion() // before the list is read, which shows this or more
 	for _, obj := range listed[T](informer) {
 		shown[obj.GetName()] = true
 		if last, ok := o.written[pathOf(obj)].(T); ok && Newer(last, obj) {
@@ -153,11 +155,17 @@ func newest[T ownObject](o *ownObjects, informer cache.SharedIndexInformer) (out
 		out = append(out, obj)
 	}
 	for _, last := range o.written {
-		if obj, ok := last.(T); ok && !shown[obj.GetName()] {
+		if obj, ok := last.(T); ok && !shown[obj.GetName()] && !past(reached, obj) {
 			out = append(out, obj)
 		}
 	}
 	return out
+}
+
+// past tells whether a cache that has reached a version has seen an object come, and so, if it does not show the object, go.
+func past(reached string, obj ownObject) bool {
+	order, err := resourceversion.CompareResourceVersion(reached, obj.GetResourceVersion())
+	return err == nil && order >= 0
 }
 
 // create returns the write that creates an object, and gives it what the next write of it needs.
@@ -209,9 +217,19 @@ func (o *ownObjects) delete(obj ownObject) func(context.Context) error {
 func (o *ownObjects) wrote(obj ownObject) {
 	obj.SetManagedFields(nil)
 	o.mu.Lock()
-	defer o.mu.Unlock()
 	o.written[pathOf(obj)] = obj
+	o.mu.Unlock()
 	o.writes.WithLabelValues(resourceOf(obj), "ok").Inc()
+	if past(o.cacheOf(obj).GetStore().LastStoreSyncResourceVersion(), obj) {
+		o.foreign() // the answer came after the news, which may have been of its deletion too
+	}
+}
+
+func (o *ownObjects) cacheOf(obj ownObject) cache.SharedIndexInformer {
+	if resourceOf(obj) == ResourceSpeakers {
+		return o.speakerCache
+	}
+	return o.sliceCache
 }
 
 func (o *ownObjects) forget(obj ownObject) {

@@ -241,6 +241,25 @@ func TestWhatOthersWriteIsUndone(t *testing.T) {
 	}
 }
 
+// The news of a slice that comes and goes can be there before the answer to the write that made it.
+func TestASliceThatIsDeletedBeforeItsWriterIsAnsweredIsMadeAgain(t *testing.T) {
+	api := kubetest.New(t)
+	r, _ := report(t, api)
+	var once sync.Once
+	api.Written(func(req *http.Request) {
+		if req.Method != http.MethodPost || !strings.HasSuffix(req.URL.Path, "/announcementslices") {
+			return
+		}
+		once.Do(func() {
+			api.Delete("announcementslices", "", "n1-0")
+			kubetest.Eventually(t, "the deletion is seen", func() bool { return r.Reached() == api.Version() })
+		})
+	})
+	r.SetStatus(nodeUID, ready(metav1.ConditionTrue))
+	r.SetAnnouncements(announced(0, 2))
+	kubetest.Eventually(t, "all is shown", func() bool { return shows(api, nodeUID, announced(0, 2)) })
+}
+
 func TestANodeOfTheSameNameIsAnotherOne(t *testing.T) {
 	api := kubetest.New(t)
 	r, _ := report(t, api)

@@ -39,6 +39,7 @@ type API struct {
 	requests []string
 	lists    map[string]int
 	fault    func(*http.Request) int
+	written  func(*http.Request)
 	denied   map[string]bool
 }
 
@@ -85,6 +86,21 @@ func (a *API) Fault(f func(*http.Request) int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fault = f
+}
+
+// Written makes the server call f when a request that would change something has had its effect, before it is answered. Nil for
+// nothing.
+func (a *API) Written(f func(*http.Request)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.written = f
+}
+
+// Version is that of the last change.
+func (a *API) Version() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return strconv.FormatInt(a.version, 10)
 }
 
 // Vanish ends all connections, watches too, and answers none until back is called.
@@ -175,6 +191,12 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, done <-chan struct{}
 		answer(w, http.StatusOK, obj)
 	default:
 		code, result := a.write(r, req, body)
+		a.mu.Lock()
+		written := a.written
+		a.mu.Unlock()
+		if written != nil {
+			written(r)
+		}
 		answer(w, code, result)
 	}
 }
