@@ -104,9 +104,14 @@ func deploymentReady(d *appsv1.Deployment) error {
 	return nil
 }
 
-// Until calls f every 50 ms until it returns nil or ctx ends; the error then says what f lacked last.
+// Until is UntilEvery 50 ms.
 func Until(ctx context.Context, f func() error) error {
-	tick := time.NewTicker(50 * time.Millisecond)
+	return UntilEvery(ctx, 50*time.Millisecond, f)
+}
+
+// UntilEvery calls f again and again until it returns nil or ctx ends; the error then says what f lacked last.
+func UntilEvery(ctx context.Context, every time.Duration, f func() error) error {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	lacked := errors.New("not tried")
 	for {

@@ -18,7 +18,7 @@ func BenchmarkBusy(b *testing.B) {
 	for _, ms := range []int{50, 300} {
 		b.Run(fmt.Sprintf("bfd-%dms-x3", ms), func(b *testing.B) {
 			s := set(b)
-			s.ready(b)
+			s.Ready(b)
 			ours := s.alarms(b, &herald{scene: s}, fast(ms))
 			theirs := s.alarms(b, newFRR(b, s), fast(ms))
 			b.ReportMetric(float64(ours), "false-alarms")

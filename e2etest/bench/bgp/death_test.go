@@ -13,30 +13,14 @@ import (
 	"heraldlb.io/herald/e2etest/probe"
 )
 
-// fault takes a node away, and gives it back.
-type fault struct {
-	name       string
-	take, give func(s *scene, ctx context.Context, node string) error
-	kills      bool // the node's processes too
-}
-
-var faults = []fault{
-	{name: "link-cut",
-		take: func(s *scene, ctx context.Context, node string) error { return s.Cut(ctx, node) },
-		give: func(s *scene, ctx context.Context, node string) error { return s.Heal(ctx, node) }},
-	{name: "node-killed", kills: true,
-		take: func(s *scene, ctx context.Context, node string) error { return s.Kill(ctx, node) },
-		give: func(s *scene, ctx context.Context, node string) error { return s.Start(ctx, node) }},
-}
-
 // BenchmarkDeath takes one of three nodes away to which the router spreads connections, Herald's and then FRR's, and measures
 // how long some of the new ones failed and how long the router had the dead path.
 func BenchmarkDeath(b *testing.B) {
 	for _, w := range []way{byBFD, byHoldTimer} {
-		for _, f := range faults {
-			b.Run(w.name+"/"+f.name, func(b *testing.B) {
+		for _, f := range stage.Faults {
+			b.Run(w.name+"/"+f.Name, func(b *testing.B) {
 				s := set(b)
-				s.ready(b)
+				s.Ready(b)
 				ours := s.deaths(b, &herald{scene: s}, w, f)
 				theirs := s.deaths(b, newFRR(b, s), w, f)
 				ratio := float64(stage.Quantile(ours.windows, .5)) / float64(stage.Quantile(theirs.windows, .5))
@@ -63,7 +47,7 @@ func (d deaths) failures() string {
 }
 
 // deaths takes one node after the other away from an announcer.
-func (s *scene) deaths(b *testing.B, a announcer, w way, f fault) (all deaths) {
+func (s *scene) deaths(b *testing.B, a announcer, w way, f stage.Fault) (all deaths) {
 	b.Helper()
 	address := a.begin(b, w)
 	defer a.end(b)
@@ -74,7 +58,7 @@ func (s *scene) deaths(b *testing.B, a announcer, w way, f fault) (all deaths) {
 		watch, connector := s.follow(b, address), s.connect(b, address)
 		wait(b, connector, 100)
 		ordered := time.Now()
-		if err := f.take(s, b.Context(), node); err != nil {
+		if err := f.Take(s.Lab, b.Context(), node); err != nil {
 			b.Fatal(err)
 		}
 		dead := s.Host(node).IPv4
@@ -91,15 +75,15 @@ func (s *scene) deaths(b *testing.B, a announcer, w way, f fault) (all deaths) {
 		gone := changes[slices.IndexFunc(changes, func(c probe.RouteChange) bool { return !slices.Contains(c.NextHops, dead) })].At.Sub(ordered)
 		window := report.FailureWindow().Length()
 		fmt.Fprintf(os.Stderr, "%s %T %s %s: %s gone, failures for %.0f ms (%d), dead path gone after %.0f ms, next hops changed %d times; the prober was held up for %.0f ms at most\n",
-			time.Now().Format(time.TimeOnly), a, w.name, f.name, node, stage.Milliseconds(window), len(report.Failures), stage.Milliseconds(gone), len(changes)-1, stage.Milliseconds(report.Pause))
+			time.Now().Format(time.TimeOnly), a, w.name, f.Name, node, stage.Milliseconds(window), len(report.Failures), stage.Milliseconds(gone), len(changes)-1, stage.Milliseconds(report.Pause))
 		all.windows, all.gone, all.failed = append(all.windows, window), append(all.gone, gone), append(all.failed, len(report.Failures))
-		if err := f.give(s, context.Background(), node); err != nil {
+		if err := f.Give(s.Lab, context.Background(), node); err != nil {
 			b.Fatal(err)
 		}
-		if f.kills {
+		if f.Kills {
 			a.again(b, node)
 		}
-		s.ready(b)
+		s.Ready(b)
 		s.routed(b, address, nodes...)
 		if w.bfd > 0 {
 			a.watched(b)

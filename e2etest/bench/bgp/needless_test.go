@@ -44,7 +44,7 @@ spec: {transmitInterval: %[3]d}
 // that has nothing to do with what it is told.
 func BenchmarkNeedless(b *testing.B) {
 	s := set(b)
-	s.ready(b)
+	s.Ready(b)
 	h := &herald{scene: s}
 	address := h.begin(b, byBFD)
 	defer h.end(b)

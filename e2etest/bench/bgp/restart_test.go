@@ -8,13 +8,11 @@ import (
 	"testing"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"heraldlb.io/herald/e2etest/app"
 	"heraldlb.io/herald/e2etest/bench/stage"
-	"heraldlb.io/herald/e2etest/install"
 	"heraldlb.io/herald/e2etest/lab"
 	"heraldlb.io/herald/e2etest/probe"
 )
@@ -24,7 +22,7 @@ func BenchmarkRestart(b *testing.B) {
 	for _, w := range []way{gracefulWithout, gracefulWith} {
 		b.Run(w.name, func(b *testing.B) {
 			s := set(b)
-			s.ready(b)
+			s.Ready(b)
 			h := &herald{scene: s}
 			address := h.begin(b, w)
 			defer h.end(b)
@@ -45,7 +43,7 @@ func BenchmarkRestart(b *testing.B) {
 // BenchmarkDrain stops the speakers of cordoned nodes, which are drains. The kubelet starts them again.
 func BenchmarkDrain(b *testing.B) {
 	s := set(b)
-	s.ready(b)
+	s.Ready(b)
 	h := &herald{scene: s}
 	address := h.begin(b, gracefulWithout)
 	defer h.end(b)
@@ -70,27 +68,11 @@ func (s *scene) cordon(b *testing.B, node string, yes bool) {
 	}
 }
 
-// renew deletes a node's speaker pod, and returns when the next one is ready.
+// renew gives a node a new speaker pod, and returns when it is ready.
 func (s *scene) renew(b *testing.B, node string) {
 	b.Helper()
-	pods := s.Kube.CoreV1().Pods(install.Namespace)
-	list, err := pods.List(b.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=speaker", FieldSelector: "spec.nodeName=" + node})
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, p := range list.Items {
-		if err := pods.Delete(b.Context(), p.Name, metav1.DeleteOptions{}); err != nil {
-			b.Fatal(err)
-		}
-		stage.Until(b, func(ctx context.Context) error {
-			_, err := pods.Get(ctx, p.Name, metav1.GetOptions{})
-			if apierrors.IsNotFound(err) {
-				return nil
-			}
-			return fmt.Errorf("pod %s is still there (%v)", p.Name, err)
-		})
-	}
-	s.ready(b)
+	s.Renew(b, node)
+	s.Ready(b)
 }
 
 // told waits until the router has been told an address by all speakers that run now.

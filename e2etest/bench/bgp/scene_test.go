@@ -2,13 +2,11 @@ package bgp
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"heraldlb.io/herald/e2etest/app"
 	"heraldlb.io/herald/e2etest/bench/stage"
@@ -53,26 +51,6 @@ func (s *scene) prepare(ctx context.Context) error {
 		s.address, err = s.Address(ctx, "herald")
 		return err
 	})
-}
-
-// ready waits until all nodes and their speakers are what they were before a fault.
-func (s *scene) ready(b *testing.B) {
-	b.Helper()
-	stage.Until(b, func(ctx context.Context) error {
-		list, err := s.Kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return err
-		}
-		for _, n := range list.Items {
-			for _, c := range n.Status.Conditions {
-				if c.Type == corev1.NodeReady && c.Status != corev1.ConditionTrue {
-					return fmt.Errorf("node %s is not Ready", n.Name)
-				}
-			}
-		}
-		return nil
-	})
-	stage.Until(b, func(ctx context.Context) error { return install.Ready(ctx, s.Kube, len(s.Nodes())) })
 }
 
 // via are the addresses of nodes, as next hops, sorted.

@@ -58,7 +58,7 @@ type answer struct {
 }
 
 // ask begins to ask.
-func (s *stage) ask(addrs []netip.Addr) (*asker, error) {
+func (s *scene) ask(addrs []netip.Addr) (*asker, error) {
 	a := &asker{
 		conns: map[ethernet.EtherType]*packet.Conn{}, nodes: map[string]string{}, client: s.Host(lab.Client), asked: map[netip.Addr]*dialogue{},
 		every: max(askEvery, time.Duration(len(addrs))*askApart),
@@ -86,7 +86,7 @@ func (s *stage) ask(addrs []netip.Addr) (*asker, error) {
 }
 
 // prepare makes the question about an address, and the socket on which it is asked.
-func (a *asker) prepare(s *stage, addr netip.Addr) (err error) {
+func (a *asker) prepare(s *scene, addr netip.Addr) (err error) {
 	d := &dialogue{}
 	kind := ethernet.EtherTypeARP
 	if addr.Is4() {

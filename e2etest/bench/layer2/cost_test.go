@@ -35,11 +35,11 @@ func BenchmarkForeignARP(b *testing.B) {
 	b.ReportMetric(idle, "idle-%")
 	b.ReportMetric(flooded, "flooded-%")
 	b.ReportMetric(rate, "requests/s")
-	bench.report(b, nil, fmt.Sprintf("a speaker takes %.2f %% of a core with %.0f foreign requests/s, %.2f %% without", flooded, rate, idle))
+	bench.Report(b, nil, fmt.Sprintf("a speaker takes %.2f %% of a core with %.0f foreign requests/s, %.2f %% without", flooded, rate, idle))
 }
 
 // speakersCPU is what a speaker takes while f runs, in percent of a core, on average over the nodes.
-func (s *stage) speakersCPU(b *testing.B, f func()) float64 {
+func (s *scene) speakersCPU(b *testing.B, f func()) float64 {
 	b.Helper()
 	before, began := s.sum(b, "process_cpu_seconds_total"), time.Now()
 	f()
@@ -48,7 +48,7 @@ func (s *stage) speakersCPU(b *testing.B, f func()) float64 {
 }
 
 // flood broadcasts requests for an address outside all pools, in bursts of a millisecond's worth, and returns how many.
-func (s *stage) flood(b *testing.B) (sent int) {
+func (s *scene) flood(b *testing.B) (sent int) {
 	b.Helper()
 	frame, err := arpQuestion(s.Host(lab.Client).MAC, s.Host(lab.Client).IPv4, netip.MustParseAddr("192.0.2.253"))
 	if err != nil {
@@ -95,16 +95,16 @@ func BenchmarkMemory(b *testing.B) {
 	pass(10 * time.Second) // for the garbage of their arrival
 	after := s.memory(b)
 	b.ReportMetric(after, "MiB")
-	bench.report(b, nil, fmt.Sprintf("the largest speaker has %.0f MiB resident with %d Services, %.0f MiB before", after, *many, before))
+	bench.Report(b, nil, fmt.Sprintf("the largest speaker has %.0f MiB resident with %d Services, %.0f MiB before", after, *many, before))
 }
 
 // memory is what the largest speaker has resident, in MiB.
-func (s *stage) memory(b *testing.B) (largest float64) {
+func (s *scene) memory(b *testing.B) (largest float64) {
 	b.Helper()
 	until(b, func(ctx context.Context) error {
 		largest = 0
 		for _, n := range s.Nodes() {
-			m, err := s.metrics(ctx, n)
+			m, err := s.Metrics(ctx, n)
 			if err != nil {
 				return err
 			}

@@ -9,35 +9,20 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"heraldlb.io/herald/e2etest/bench/stage"
 )
-
-// A fault is a way to lose a node, and how to get it back.
-type fault struct {
-	name       string
-	take, give func(s *stage, ctx context.Context, node string) error
-	kills      bool // the node's processes too
-}
-
-var faults = []fault{
-	{name: "link-cut",
-		take: func(s *stage, ctx context.Context, node string) error { return s.Cut(ctx, node) },
-		give: func(s *stage, ctx context.Context, node string) error { return s.Heal(ctx, node) }},
-	{name: "node-killed", kills: true,
-		take: func(s *stage, ctx context.Context, node string) error { return s.Kill(ctx, node) },
-		give: func(s *stage, ctx context.Context, node string) error { return s.Start(ctx, node) }},
-}
 
 // BenchmarkNodeReturns counts the addresses that move when a node that was gone comes back.
 func BenchmarkNodeReturns(b *testing.B) {
-	for _, f := range faults {
-		b.Run("nodes=3/addresses=99/"+f.name, func(b *testing.B) {
+	for _, f := range stage.Faults {
+		b.Run("nodes=3/addresses=99/"+f.Name, func(b *testing.B) {
 			s := bench.on(b, 3)
 			s.settle(b)
 			addrs := s.services(b, "returns", 99, lanPool)
 			total := 0
 			for range seldom() {
 				gone := s.owners(b, addrs)[addrs[0]]
-				if err := f.take(s, b.Context(), gone); err != nil {
+				if err := f.Take(s.Lab, b.Context(), gone); err != nil {
 					b.Fatal(err)
 				}
 				without := s.ownersBut(b, addrs, gone)
@@ -49,13 +34,13 @@ func BenchmarkNodeReturns(b *testing.B) {
 				total += moved(without, s.owners(b, addrs))
 			}
 			b.ReportMetric(float64(total), "moved")
-			bench.report(b, nil, fmt.Sprintf("%d rounds: %d addresses moved", seldom(), total))
+			bench.Report(b, nil, fmt.Sprintf("%d rounds: %d addresses moved", seldom(), total))
 		})
 	}
 }
 
 // ownersBut waits until a node that is gone owns nothing any more.
-func (s *stage) ownersBut(b *testing.B, addrs []netip.Addr, gone string) map[netip.Addr]string {
+func (s *scene) ownersBut(b *testing.B, addrs []netip.Addr, gone string) map[netip.Addr]string {
 	b.Helper()
 	var owners map[netip.Addr]string
 	until(b, func(context.Context) error {
@@ -74,8 +59,8 @@ func (s *stage) ownersBut(b *testing.B, addrs []netip.Addr, gone string) map[net
 // connection could be opened.
 func BenchmarkDeath(b *testing.B) {
 	for _, n := range numbers(b, "nodes", *nodes) {
-		for _, f := range faults {
-			b.Run(fmt.Sprintf("nodes=%d/%s", n, f.name), func(b *testing.B) {
+		for _, f := range stage.Faults {
+			b.Run(fmt.Sprintf("nodes=%d/%s", n, f.Name), func(b *testing.B) {
 				s := bench.on(b, n)
 				s.settle(b)
 				v4, v6 := s.dual(b, "death")
@@ -92,13 +77,13 @@ func BenchmarkDeath(b *testing.B) {
 					}
 					theirs = append(theirs, s.die(b, f, vrrpAddress)[vrrpAddress].gap)
 				}
-				ratio := float64(quantile(ours, .5)) / float64(quantile(theirs, .5))
+				ratio := float64(stage.Quantile(ours, .5)) / float64(stage.Quantile(theirs, .5))
 				b.ReportMetric(ratio, "herald/keepalived")
-				b.ReportMetric(ms(quantile(theirs, .5)), "keepalived-p50-ms")
-				b.ReportMetric(ms(quantile(ours6, .5)), "ipv6-p50-ms")
-				bench.report(b, ours, fmt.Sprintf("%.2f of keepalived's p50", ratio))
-				bench.add("  IPv6, in the same rounds", ours6, "")
-				bench.add("  keepalived, the same", theirs, "")
+				b.ReportMetric(stage.Milliseconds(stage.Quantile(theirs, .5)), "keepalived-p50-ms")
+				b.ReportMetric(stage.Milliseconds(stage.Quantile(ours6, .5)), "ipv6-p50-ms")
+				bench.Report(b, ours, fmt.Sprintf("%.2f of keepalived's p50", ratio))
+				bench.Add("  IPv6, in the same rounds", ours6, "")
+				bench.Add("  keepalived, the same", theirs, "")
 			})
 		}
 	}
@@ -106,7 +91,7 @@ func BenchmarkDeath(b *testing.B) {
 
 // die takes the owner of the first of some addresses away, waits for another one, and gives the node back. It returns what
 // was seen of each address that the node had.
-func (s *stage) die(b *testing.B, f fault, addrs ...netip.Addr) map[netip.Addr]findings {
+func (s *scene) die(b *testing.B, f stage.Fault, addrs ...netip.Addr) map[netip.Addr]findings {
 	b.Helper()
 	pass(*pause)
 	owners := s.owners(b, addrs)
@@ -117,7 +102,7 @@ func (s *stage) die(b *testing.B, f fault, addrs ...netip.Addr) map[netip.Addr]f
 			watches[addr] = s.watch(b, []netip.Addr{addr}, 0)
 		}
 	}
-	if err := f.take(s, b.Context(), old); err != nil {
+	if err := f.Take(s.Lab, b.Context(), old); err != nil {
 		b.Fatal(err)
 	}
 	gone := time.Now()
@@ -129,24 +114,24 @@ func (s *stage) die(b *testing.B, f fault, addrs ...netip.Addr) map[netip.Addr]f
 		seen := w.stop(b)
 		last, next := handover(w.asker.asked[addr].answers, old)
 		fmt.Fprintf(os.Stderr, "%s %s: %s gone, gap %.0f ms; after it the last answer with its MAC %.0f ms and the first with %s's %.0f ms; the prober was held up for %.0f ms at most\n", time.Now().Format(time.TimeOnly),
-			addr, old, ms(seen.gap), ms(last.at.Sub(gone)), next.node, ms(next.at.Sub(gone)), ms(seen.pause))
+			addr, old, stage.Milliseconds(seen.gap), stage.Milliseconds(last.at.Sub(gone)), next.node, stage.Milliseconds(next.at.Sub(gone)), stage.Milliseconds(seen.pause))
 		found[addr] = seen
 	}
 	s.giveBack(b, f, old)
 	return found
 }
 
-func (s *stage) giveBack(b *testing.B, f fault, nodes ...string) {
+func (s *scene) giveBack(b *testing.B, f stage.Fault, nodes ...string) {
 	b.Helper()
 	var g errgroup.Group
 	for _, n := range nodes {
-		g.Go(func() error { return f.give(s, context.Background(), n) })
+		g.Go(func() error { return f.Give(s.Lab, context.Background(), n) })
 	}
 	if err := g.Wait(); err != nil {
 		b.Fatal(err)
 	}
 	for _, n := range nodes {
-		if f.kills && s.vrrp != nil {
+		if f.Kills && s.vrrp != nil {
 			if err := s.vrrp.restart(n); err != nil {
 				b.Fatal(err)
 			}

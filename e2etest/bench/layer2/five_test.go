@@ -4,21 +4,18 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
 	"runtime"
-	"strconv"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"heraldlb.io/herald/e2etest/bench/stage"
 )
 
 // BenchmarkTwoDie takes two of five nodes away at once, one of which has the address.
 func BenchmarkTwoDie(b *testing.B) {
-	for _, f := range faults {
-		b.Run("nodes=5/"+f.name, func(b *testing.B) {
+	for _, f := range stage.Faults {
+		b.Run("nodes=5/"+f.Name, func(b *testing.B) {
 			s := bench.on(b, 5)
 			s.settle(b)
 			addr := s.services(b, "two", 1, lanPool)[0]
@@ -28,7 +25,7 @@ func BenchmarkTwoDie(b *testing.B) {
 				w := s.watch(b, []netip.Addr{addr}, 0)
 				var g errgroup.Group
 				for _, n := range both {
-					g.Go(func() error { return f.take(s, b.Context(), n) })
+					g.Go(func() error { return f.Take(s.Lab, b.Context(), n) })
 				}
 				if err := g.Wait(); err != nil {
 					b.Fatal(err)
@@ -39,12 +36,12 @@ func BenchmarkTwoDie(b *testing.B) {
 				gaps = append(gaps, found.gap)
 				s.giveBack(b, f, both...)
 			}
-			bench.report(b, gaps, "")
+			bench.Report(b, gaps, "")
 		})
 	}
 }
 
-func (s *stage) ownerAndAnother(b *testing.B, addr netip.Addr) []string {
+func (s *scene) ownerAndAnother(b *testing.B, addr netip.Addr) []string {
 	b.Helper()
 	old := s.owners(b, []netip.Addr{addr})[addr]
 	for _, n := range s.Nodes() {
@@ -92,11 +89,11 @@ func BenchmarkPartition(b *testing.B) {
 		times = append(times, last)
 	}
 	b.ReportMetric(float64(double)/float64(*rounds), "double/round")
-	bench.report(b, times, fmt.Sprintf("until one owner for each of %d addresses; %.1f questions a round answered by two after healing", len(addrs), float64(double)/float64(*rounds)))
+	bench.Report(b, times, fmt.Sprintf("until one owner for each of %d addresses; %.1f questions a round answered by two after healing", len(addrs), float64(double)/float64(*rounds)))
 }
 
 // split waits until both sides answer for each address.
-func (s *stage) split(b *testing.B, addrs []netip.Addr) {
+func (s *scene) split(b *testing.B, addrs []netip.Addr) {
 	b.Helper()
 	until(b, func(ctx context.Context) error {
 		a, err := s.ask(addrs)
@@ -123,7 +120,7 @@ func (s *stage) split(b *testing.B, addrs []netip.Addr) {
 }
 
 // quiet waits until no question has been answered twice for a second.
-func (s *stage) quiet(b *testing.B, a *asker, addrs []netip.Addr) {
+func (s *scene) quiet(b *testing.B, a *asker, addrs []netip.Addr) {
 	b.Helper()
 	until(b, func(context.Context) error {
 		a.mu.Lock()
@@ -145,7 +142,7 @@ func BenchmarkBusy(b *testing.B) {
 	addrs := s.services(b, "busy", 50, lanPool)
 	before, takeovers, lost := s.owners(b, addrs), s.sum(b, "herald_layer2_takeovers_total"), s.sum(b, "herald_gossip_members_lost_total")
 	w := s.watch(b, addrs, held)
-	idle := load(b, 2*runtime.NumCPU())
+	idle := stage.Busy(b, 2*runtime.NumCPU())
 	pass(*busy)
 	idle()
 	found := w.stop(b)
@@ -154,29 +151,8 @@ func BenchmarkBusy(b *testing.B) {
 	takeovers, lost = s.sum(b, "herald_layer2_takeovers_total")-takeovers, s.sum(b, "herald_gossip_members_lost_total")-lost
 	b.ReportMetric(takeovers, "takeovers")
 	b.ReportMetric(lost, "members-lost")
-	bench.report(b, nil, fmt.Sprintf("%s, %d busy loops: %.0f takeovers, %d of %d addresses moved, %.0f members lost, %d of %d new failed, %d of %d established broken",
+	bench.Report(b, nil, fmt.Sprintf("%s, %d busy loops: %.0f takeovers, %d of %d addresses moved, %.0f members lost, %d of %d new failed, %d of %d established broken",
 		*busy, 2*runtime.NumCPU(), takeovers, changed, len(addrs), lost, found.failed, found.connections, found.broken, found.held))
-}
-
-// load keeps so many processes busy until it is told to stop.
-func load(b *testing.B, n int) (idle func()) {
-	b.Helper()
-	var loops []*exec.Cmd
-	idle = sync.OnceFunc(func() {
-		for _, c := range loops {
-			_ = c.Process.Kill()
-			_ = c.Wait() // it was killed
-		}
-	})
-	b.Cleanup(idle)
-	for range n {
-		c := exec.Command("sh", "-c", `while kill -0 "$1"; do :; done`, "sh", strconv.Itoa(os.Getpid())) // no longer than this process
-		if err := c.Start(); err != nil {
-			b.Fatal(err)
-		}
-		loops = append(loops, c)
-	}
-	return idle
 }
 
 // pass lets time go by, which is what is measured over.

@@ -23,7 +23,7 @@ var vrrpAddress = netip.MustParseAddr("192.0.2.99")
 // vrrp is keepalived on all nodes of a stage, with VRRPv3, an advertisement every 100 ms and one address. Behind the address
 // is the same service path as behind Herald's: kube-proxy's, of a Service with an external address.
 type vrrp struct {
-	stage   *stage
+	scene   *scene
 	program parts.Keepalived
 	running map[string]*daemon // by node
 }
@@ -52,7 +52,7 @@ vrrp_instance bench {
 `
 
 // keepalived starts keepalived on all nodes, unless it runs already, and returns once its address is reachable.
-func (s *stage) keepalived(b *testing.B) *vrrp {
+func (s *scene) keepalived(b *testing.B) *vrrp {
 	b.Helper()
 	if s.vrrp != nil {
 		return s.vrrp
@@ -71,7 +71,7 @@ func (s *stage) keepalived(b *testing.B) *vrrp {
 	if err := s.expose(b.Context(), svc); err != nil {
 		b.Fatal(err)
 	}
-	s.vrrp = &vrrp{stage: s, program: program, running: map[string]*daemon{}}
+	s.vrrp = &vrrp{scene: s, program: program, running: map[string]*daemon{}}
 	for _, n := range s.Nodes() {
 		if err := s.vrrp.start(n); err != nil {
 			b.Fatal(err)
@@ -83,12 +83,12 @@ func (s *stage) keepalived(b *testing.B) *vrrp {
 
 // start starts keepalived on a node.
 func (v *vrrp) start(node string) error {
-	number := int(v.stage.Host(node).IPv4.As4()[3])
-	file := filepath.Join(v.stage.dir, "keepalived-"+node+".conf")
+	number := int(v.scene.Host(node).IPv4.As4()[3])
+	file := filepath.Join(v.scene.Dir, "keepalived-"+node+".conf")
 	if err := os.WriteFile(file, fmt.Appendf(nil, vrrpConfig, node, 100+number, vrrpAddress), 0o600); err != nil {
 		return err
 	}
-	d := &daemon{cmd: v.stage.Command(context.Background(), node, v.program.Program, "--dont-fork", "--log-console", "--vrrp",
+	d := &daemon{cmd: v.scene.Command(context.Background(), node, v.program.Program, "--dont-fork", "--log-console", "--vrrp",
 		"--use-file="+file, "--pid=/run/keepalived.pid", "--vrrp_pid=/run/vrrp.pid")}
 	d.cmd.Env = append(d.cmd.Env, "LD_LIBRARY_PATH="+v.program.LibraryPath)
 	d.cmd.Stdout, d.cmd.Stderr = &d.out, &d.out

@@ -2,17 +2,16 @@ package layer2
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"heraldlb.io/herald/e2etest/bench/stage"
 	"heraldlb.io/herald/e2etest/install"
 )
 
@@ -59,41 +58,25 @@ func BenchmarkSpeakerKeptAway(b *testing.B) {
 	all.report(b, seldom())
 }
 
-// renew gives a node a new speaker pod: the kubelet waits longer and longer before it starts one again that was killed.
-func (s *stage) renew(b *testing.B, node string) {
+// renew gives a node a new speaker pod, and returns when all is what it was.
+func (s *scene) renew(b *testing.B, node string) {
 	b.Helper()
-	pods := s.kube.CoreV1().Pods(install.Namespace)
-	list, err := pods.List(b.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/component=speaker", FieldSelector: "spec.nodeName=" + node})
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, p := range list.Items {
-		if err := pods.Delete(b.Context(), p.Name, metav1.DeleteOptions{}); err != nil {
-			b.Fatal(err)
-		}
-		until(b, func(ctx context.Context) error {
-			_, err := pods.Get(ctx, p.Name, metav1.GetOptions{})
-			if apierrors.IsNotFound(err) {
-				return nil
-			}
-			return errors.Join(fmt.Errorf("pod %s is still there", p.Name), err)
-		})
-	}
+	s.Renew(b, node)
 	s.settle(b)
 }
 
 // killSpeaker kills the speaker's process on a node, in whose PID namespace no other has that name.
-func (s *stage) killSpeaker(b *testing.B, node string) {
+func (s *scene) killSpeaker(b *testing.B, node string) {
 	b.Helper()
 	const script = `for p in /proc/[0-9]*; do if [ "$(cat $p/comm 2>/dev/null)" = speaker ]; then kill -9 "${p#/proc/}" && found=1; fi; done; test -n "$found"`
-	if err := run1(s.Command(b.Context(), node, "sh", "-c", script)); err != nil {
+	if err := stage.Run(s.Command(b.Context(), node, "sh", "-c", script)); err != nil {
 		b.Fatal(err)
 	}
 }
 
 // withoutKubelet stops a node's kubelet, so that nothing on the node is started again, and goes on to renew the node's
 // Lease in its place: the node itself is well.
-func (s *stage) withoutKubelet(b *testing.B, node string) (goOn func()) {
+func (s *scene) withoutKubelet(b *testing.B, node string) (goOn func()) {
 	b.Helper()
 	if err := s.Freeze(b.Context(), node+"/kubelet"); err != nil {
 		b.Fatal(err)
@@ -105,7 +88,7 @@ func (s *stage) withoutKubelet(b *testing.B, node string) (goOn func()) {
 		defer tick.Stop()
 		for {
 			patch := fmt.Appendf(nil, `{"spec":{"renewTime":%q}}`, time.Now().UTC().Format(metav1.RFC3339Micro))
-			_, err := s.kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Patch(ctx, node, types.MergePatchType, patch, metav1.PatchOptions{})
+			_, err := s.Kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Patch(ctx, node, types.MergePatchType, patch, metav1.PatchOptions{})
 			if err != nil && ctx.Err() == nil {
 				b.Error(err)
 			}
@@ -148,10 +131,10 @@ func BenchmarkDrain(b *testing.B) {
 	all.report(b, *rounds)
 }
 
-func (s *stage) drain(b *testing.B, node, value string) {
+func (s *scene) drain(b *testing.B, node, value string) {
 	b.Helper()
 	patch := fmt.Appendf(nil, `{"metadata":{"annotations":{"heraldlb.io/drain":%q}}}`, value)
-	if _, err := s.kube.CoreV1().Nodes().Patch(b.Context(), node, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
+	if _, err := s.Kube.CoreV1().Nodes().Patch(b.Context(), node, types.MergePatchType, patch, metav1.PatchOptions{}); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -183,10 +166,10 @@ func BenchmarkRollingRestart(b *testing.B) {
 }
 
 // restart is kubectl rollout restart, and waits for its end.
-func (s *stage) restart(b *testing.B) {
+func (s *scene) restart(b *testing.B) {
 	b.Helper()
 	patch := fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`, time.Now().Format(time.RFC3339Nano))
-	_, err := s.kube.AppsV1().DaemonSets(install.Namespace).Patch(b.Context(), install.Speaker, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
+	_, err := s.Kube.AppsV1().DaemonSets(install.Namespace).Patch(b.Context(), install.Speaker, types.StrategicMergePatchType, patch, metav1.PatchOptions{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"heraldlb.io/herald/e2etest/app"
+	"heraldlb.io/herald/e2etest/bench/stage"
 	"heraldlb.io/herald/e2etest/lab"
 	"heraldlb.io/herald/internal/service"
 )
@@ -29,7 +30,7 @@ const (
 
 // services makes n Services with one IPv4 address each, all of them in front of the one application, and returns their
 // addresses once every one is answered for. They are removed when the benchmark is over.
-func (s *stage) services(b *testing.B, name string, n int, pool string) []netip.Addr {
+func (s *scene) services(b *testing.B, name string, n int, pool string) []netip.Addr {
 	b.Helper()
 	b.Cleanup(func() { s.remove(b, name) })
 	s.each(b, n, func(ctx context.Context, i int) error {
@@ -43,7 +44,7 @@ func (s *stage) services(b *testing.B, name string, n int, pool string) []netip.
 
 // dual makes a Service with an address of each family, both of which one node has: they go to the same of two nodes that are
 // preferred, and with it to the other one.
-func (s *stage) dual(b *testing.B, name string) (v4, v6 netip.Addr) {
+func (s *scene) dual(b *testing.B, name string) (v4, v6 netip.Addr) {
 	b.Helper()
 	b.Cleanup(func() { s.remove(b, name) })
 	svc := object(name, 0, dualPool, corev1.ServiceTypeLoadBalancer)
@@ -60,10 +61,10 @@ func (s *stage) dual(b *testing.B, name string) (v4, v6 netip.Addr) {
 }
 
 // assigned waits until Services have so many addresses, and returns them, sorted.
-func (s *stage) assigned(b *testing.B, name string, n int) (addrs []netip.Addr) {
+func (s *scene) assigned(b *testing.B, name string, n int) (addrs []netip.Addr) {
 	b.Helper()
-	untilEvery(b, time.Second, func(ctx context.Context) error { // a list of thousands is work for the cluster
-		list, err := s.kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{LabelSelector: label + "=" + name})
+	stage.UntilEvery(b, time.Second, func(ctx context.Context) error { // a list of thousands is work for the cluster
+		list, err := s.Kube.CoreV1().Services(namespace).List(ctx, metav1.ListOptions{LabelSelector: label + "=" + name})
 		if err != nil {
 			return err
 		}
@@ -104,20 +105,20 @@ func object(name string, i int, pool string, kind corev1.ServiceType) *corev1.Se
 }
 
 // expose creates a Service and, for each of its families, the EndpointSlice that leads to the application.
-func (s *stage) expose(ctx context.Context, svc *corev1.Service) error {
-	svc, err := s.kube.CoreV1().Services(namespace).Create(ctx, svc, metav1.CreateOptions{})
+func (s *scene) expose(ctx context.Context, svc *corev1.Service) error {
+	svc, err := s.Kube.CoreV1().Services(namespace).Create(ctx, svc, metav1.CreateOptions{})
 	if err != nil {
 		return err
 	}
 	for _, family := range svc.Spec.IPFamilies {
-		if _, err := s.kube.DiscoveryV1().EndpointSlices(namespace).Create(ctx, s.endpoint(svc, family), metav1.CreateOptions{}); err != nil {
+		if _, err := s.Kube.DiscoveryV1().EndpointSlices(namespace).Create(ctx, s.endpoint(svc, family), metav1.CreateOptions{}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *stage) endpoint(svc *corev1.Service, family corev1.IPFamily) *discoveryv1.EndpointSlice {
+func (s *scene) endpoint(svc *corev1.Service, family corev1.IPFamily) *discoveryv1.EndpointSlice {
 	addr := s.Host(lab.CP).IPv4
 	if family == corev1.IPv6Protocol {
 		addr = s.Host(lab.CP).IPv6
@@ -137,26 +138,26 @@ func (s *stage) endpoint(svc *corev1.Service, family corev1.IPFamily) *discovery
 }
 
 // remove deletes the Services of a name and waits until they are gone.
-func (s *stage) remove(b *testing.B, name string) {
+func (s *scene) remove(b *testing.B, name string) {
 	if b.Failed() {
 		return // the lab goes
 	}
 	opts := metav1.ListOptions{LabelSelector: label + "=" + name}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := s.kube.DiscoveryV1().EndpointSlices(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, opts); err != nil {
+	if err := s.Kube.DiscoveryV1().EndpointSlices(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, opts); err != nil {
 		b.Error(err)
 	}
-	list, err := s.kube.CoreV1().Services(namespace).List(ctx, opts)
+	list, err := s.Kube.CoreV1().Services(namespace).List(ctx, opts)
 	if err != nil {
 		b.Error(err)
 		return
 	}
 	s.each(b, len(list.Items), func(ctx context.Context, i int) error {
-		return s.kube.CoreV1().Services(namespace).Delete(ctx, list.Items[i].Name, metav1.DeleteOptions{})
+		return s.Kube.CoreV1().Services(namespace).Delete(ctx, list.Items[i].Name, metav1.DeleteOptions{})
 	})
-	untilEvery(b, time.Second, func(ctx context.Context) error {
-		list, err := s.kube.CoreV1().Services(namespace).List(ctx, opts)
+	stage.UntilEvery(b, time.Second, func(ctx context.Context) error {
+		list, err := s.Kube.CoreV1().Services(namespace).List(ctx, opts)
 		if err == nil && len(list.Items) > 0 {
 			err = fmt.Errorf("%d Services are still there", len(list.Items))
 		}
@@ -165,7 +166,7 @@ func (s *stage) remove(b *testing.B, name string) {
 }
 
 // each calls f for 0 to n-1, several at a time.
-func (s *stage) each(b *testing.B, n int, f func(ctx context.Context, i int) error) {
+func (s *scene) each(b *testing.B, n int, f func(ctx context.Context, i int) error) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -180,7 +181,7 @@ func (s *stage) each(b *testing.B, n int, f func(ctx context.Context, i int) err
 }
 
 // owners waits until each address is answered for, and returns by whom.
-func (s *stage) owners(b *testing.B, addrs []netip.Addr) map[netip.Addr]string {
+func (s *scene) owners(b *testing.B, addrs []netip.Addr) map[netip.Addr]string {
 	b.Helper()
 	a, err := s.ask(addrs)
 	if err != nil {

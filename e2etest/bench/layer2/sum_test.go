@@ -1,7 +1,6 @@
 package layer2
 
 import (
-	"math"
 	"slices"
 	"testing"
 	"time"
@@ -83,16 +82,6 @@ func handover(said []answer, old string) (last, next answer) {
 	return last, next
 }
 
-// quantile is the value that a part q of all do not exceed, by nearest rank: of 20 values p99 is the largest.
-func quantile(values []time.Duration, q float64) time.Duration {
-	if len(values) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	rank := int(math.Ceil(q * float64(len(sorted))))
-	return sorted[max(rank, 1)-1]
-}
-
 func TestSilencesLastFromAQuestionToTheNextAnswer(t *testing.T) {
 	at := func(ms int) time.Time { return time.Unix(0, 0).Add(time.Duration(ms) * time.Millisecond) }
 	asked := []time.Time{at(0), at(500), at(1000), at(1500), at(2000)}
@@ -138,21 +127,6 @@ func TestAHandoverIsFromTheLastOfOneToTheFirstOfAnother(t *testing.T) {
 	}
 }
 
-func TestQuantilesAreValuesThatWereMeasured(t *testing.T) {
-	var values []time.Duration
-	for i := range 20 {
-		values = append(values, time.Duration(20-i))
-	}
-	for q, want := range map[float64]time.Duration{0.5: 10, 0.95: 19, 0.99: 20, 1: 20, 0: 1} {
-		if got := quantile(values, q); got != want {
-			t.Errorf("quantile %v is %d, want %d", q, got, want)
-		}
-	}
-	if got := quantile(nil, 0.5); got != 0 {
-		t.Errorf("the quantile of nothing is %d", got)
-	}
-}
-
 func TestTheLastDoubleAnswerIsCountedFromHealing(t *testing.T) {
 	at := func(ms int) time.Time { return time.Unix(0, 0).Add(time.Duration(ms) * time.Millisecond) }
 	said := []answer{
@@ -166,12 +140,5 @@ func TestTheLastDoubleAnswerIsCountedFromHealing(t *testing.T) {
 	}
 	if after, n := lastDoubled(said, at(50)); after != 0 || n != 0 {
 		t.Errorf("the last of %d double answers came %v after healing, want none", n, after)
-	}
-}
-
-func TestMetricsAreReadByNameAndLabels(t *testing.T) {
-	m := parseMetrics("# HELP a what a is 1\n# TYPE a counter\na 3\nb{reason=\"Not Ready\"} 4.5e+01\nc NaN-ish\n")
-	if len(m) != 2 || m["a"] != 3 || m[`b{reason="Not Ready"}`] != 45 {
-		t.Errorf("read %v", m)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"heraldlb.io/herald/e2etest/app"
+	"heraldlb.io/herald/e2etest/bench/stage"
 	"heraldlb.io/herald/e2etest/lab"
 	"heraldlb.io/herald/e2etest/probe"
 )
@@ -44,7 +45,7 @@ type findings struct {
 }
 
 // watch begins to look: a new connection every 5 ms, questions, and n established connections, spread over the addresses.
-func (s *stage) watch(b *testing.B, addrs []netip.Addr, n int) *watch {
+func (s *scene) watch(b *testing.B, addrs []netip.Addr, n int) *watch {
 	b.Helper()
 	w := &watch{connector: probe.Connect(b.Context(), probe.ConnectConfig{Dial: s.around(addrs, 80), Address: "any"})}
 	b.Cleanup(func() { w.connector.Stop() })
@@ -62,7 +63,7 @@ func (s *stage) watch(b *testing.B, addrs []netip.Addr, n int) *watch {
 }
 
 // around dials the addresses in turn.
-func (s *stage) around(addrs []netip.Addr, port uint16) probe.DialFunc {
+func (s *scene) around(addrs []netip.Addr, port uint16) probe.DialFunc {
 	dial := s.Dialer(lab.Client)
 	var turn atomic.Uint64
 	step := max(len(addrs)/spread, 1)
@@ -163,12 +164,12 @@ func (t totals) report(b *testing.B, rounds int) {
 	b.ReportMetric(float64(t.failed), "failed")
 	b.ReportMetric(float64(t.broken), "broken")
 	b.ReportMetric(float64(t.silences), "unanswered")
-	bench.report(b, nil, fmt.Sprintf("%d rounds: %d of %d new failed, %d of %d established broken, %d times unanswered > 1 s, longest %.0f ms",
-		rounds, t.failed, t.connections, t.broken, t.held, t.silences, ms(t.silence)))
+	bench.Report(b, nil, fmt.Sprintf("%d rounds: %d of %d new failed, %d of %d established broken, %d times unanswered > 1 s, longest %.0f ms",
+		rounds, t.failed, t.connections, t.broken, t.held, t.silences, stage.Milliseconds(t.silence)))
 }
 
 // reachable waits until the application answers at an address.
-func (s *stage) reachable(b *testing.B, addr netip.Addr) {
+func (s *scene) reachable(b *testing.B, addr netip.Addr) {
 	b.Helper()
 	dial := s.Dialer(lab.Client)
 	until(b, func(ctx context.Context) error {

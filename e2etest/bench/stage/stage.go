@@ -71,7 +71,31 @@ func Up(ctx context.Context, nodes int) (*Stage, error) {
 	if err := install.Herald(ctx, s.Lab, s.Kube, root); err != nil {
 		return s, err
 	}
+	if err := s.current(ctx); err != nil {
+		return s, err
+	}
 	return s, s.startBackend(ctx)
+}
+
+// current fails when the images are not of the commit that is checked out: what they do would be held for what this one does.
+func (s *Stage) current(ctx context.Context) error {
+	git := exec.CommandContext(ctx, "git", "rev-parse", "HEAD")
+	git.Dir = s.Root
+	head, err := git.Output()
+	if err != nil {
+		return fmt.Errorf("which commit is checked out in %s: %w", s.Root, err)
+	}
+	m, err := s.Metrics(ctx, s.Nodes()[0])
+	if err != nil {
+		return err
+	}
+	want := fmt.Sprintf("commit=%q", strings.TrimSpace(string(head)))
+	for line := range m {
+		if strings.HasPrefix(line, "herald_build_info{") && !strings.Contains(line, want) {
+			return fmt.Errorf("the images in dist/images are of another commit than %s (%s): run make images-host", want, line)
+		}
+	}
+	return nil
 }
 
 // startBackend runs the test application on the control plane host.

@@ -28,6 +28,10 @@ func TestMetricsAreNamesWithLabelsAndNumbers(t *testing.T) {
 	if want := map[string]float64{"a": 1, `b{peer="x y"}`: 2.5}; !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
+	m := parseMetrics("# HELP a what a is 1\n# TYPE a counter\na 3\nb{reason=\"Not Ready\"} 4.5e+01\nc NaN-ish\n")
+	if len(m) != 2 || m["a"] != 3 || m[`b{reason="Not Ready"}`] != 45 {
+		t.Errorf("read %v", m)
+	}
 }
 
 func TestTheTableTellsWhatWasMeasuredAndWhatWasCounted(t *testing.T) {

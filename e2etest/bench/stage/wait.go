@@ -2,7 +2,9 @@ package stage
 
 import (
 	"context"
+	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -16,9 +18,15 @@ const patience = 3 * time.Minute
 // Until waits for something, with patience, and fails the benchmark with what it lacked last.
 func Until(b *testing.B, f func(ctx context.Context) error) {
 	b.Helper()
+	UntilEvery(b, 50*time.Millisecond, f)
+}
+
+// UntilEvery is Until for what is work for the cluster.
+func UntilEvery(b *testing.B, every time.Duration, f func(ctx context.Context) error) {
+	b.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := install.Until(ctx, func() error { return f(ctx) }); err != nil {
+	if err := install.UntilEvery(ctx, every, func() error { return f(ctx) }); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -35,7 +43,7 @@ func Busy(t testing.TB, n int) (stop func()) {
 	})
 	t.Cleanup(stop)
 	for range n {
-		c := exec.Command("sh", "-c", "while :; do :; done")
+		c := exec.Command("sh", "-c", `while kill -0 "$1"; do :; done`, "sh", strconv.Itoa(os.Getpid())) // no longer than this process
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
