@@ -15,4 +15,6 @@ func (r *Reporter) Fast() *Reporter {
 }
 
 // Reached is the version up to which the reporter has seen the slices.
-func (r *Reporter) Reached() string { return r.own.sliceCache.GetStore().LastStoreSyncResourceVersion() }
+func (r *Reporter) Reached() string {
+	return r.own.sliceCache.GetStore().LastStoreSyncResourceVersion()
+}
