@@ -89,7 +89,7 @@ func (p *planner) setClaims(claims []gossip.Claim, now time.Time) {
 // reclaims tells whether this node claims an address back at once.
 func (p *planner) reclaims(addr netip.Addr, candidates []election.Candidate) bool {
 	_, contested := p.contested[addr]
-	return contested && p.majority() && election.Judge(candidates, p.self, p.electorate(addr).rebalance).Why == election.Fit
+	return contested && !p.claims[addr].Last() && p.majority() && election.Judge(candidates, p.self, p.electorate(addr).rebalance).Why == election.Fit
 }
 
 // heir returns which node is to claim an address that is open, nobody while that may be a fault that all have. Each that lets
@@ -130,7 +130,7 @@ func (p *planner) claim(addr netip.Addr, why election.Reason, now time.Time) gos
 // other was right, and believes this one for a while that is over now. It is the only claim that is made for another.
 func (p *planner) returns(addr netip.Addr, r election.Result) (gossip.Claim, bool) {
 	known, d := p.claims[addr], p.disputes[addr]
-	if _, there := p.members[d.node]; !p.joined || !there || known.Node != p.self || r.Owner != "" {
+	if _, there := p.members[d.node]; !p.joined || !there || known.Node != p.self || known.Last() || r.Owner != "" {
 		return gossip.Claim{}, false
 	}
 	next := known.Next(d.node, p.majority())

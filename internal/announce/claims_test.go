@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -238,6 +239,50 @@ func TestClaimsThatCountForNothing(t *testing.T) {
 			p.plan(s.now)
 			if len(p.claims) != 1 || len(p.strangers) != 0 {
 				t.Errorf("what is kept: %v %v", p.claims, p.strangers)
+			}
+		})
+	}
+}
+
+// A member whose memory is damaged, or that lies, can claim an address with an epoch at the bound. It costs the address that it stays
+// with its owner, and nobody the address.
+func TestAnEpochAtItsBoundLeavesNoAddressToNobody(t *testing.T) {
+	for name, claim := range map[string][]gossip.Claim{
+		"of who is not a member":    claimOf("n9", election.MaxEpoch),
+		"of a member":               claimOf("n1", election.MaxEpoch),
+		"of another one":            claimOf("n3", election.MaxEpoch),
+		"with one left":             claimOf("n9", election.MaxEpoch-1),
+		"with two, of the minority": claimOf("n9", election.MaxEpoch-2),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, n1, n2, n3 := threeNodes(t)
+			s.service("shop", cluster(vip))
+			s.agree(t)
+			s.all(func(p *planner) { p.setClaims(claim, s.now) })
+			there := map[string]gossip.Member{"n1": n1, "n2": n2, "n3": n3}
+			for len(there) > 0 {
+				s.members(slices.Collect(maps.Values(there))...)
+				for range 10 {
+					s.agree(t)
+					s.now = s.now.Add(time.Second)
+				}
+				owner := ""
+				for o := range s.owners(t) {
+					owner = o
+				}
+				m, ok := there[owner]
+				if !ok {
+					t.Fatalf("of %d nodes the owner is %q", len(there), owner)
+				}
+				away := m
+				away.Away = true
+				there[owner] = away
+				s.members(slices.Collect(maps.Values(there))...)
+				s.agree(t)
+				if len(there) > 1 && s.owners(t)[owner] != 1 {
+					t.Errorf("%s is away and keeps nothing", owner)
+				}
+				delete(there, owner)
 			}
 		})
 	}

@@ -237,6 +237,9 @@ func (p *planner) judge(addr netip.Addr, now time.Time) {
 // result judges an address by the claim that counts for it.
 func (p *planner) result(addr netip.Addr, candidates []election.Candidate, now time.Time) election.Result {
 	claim := p.claims[addr]
+	if claim.Last() {
+		return election.Appoint(addr, candidates)
+	}
 	r := election.Judge(candidates, claim.Node, p.electorate(addr).rebalance)
 	d, ok := p.disputes[addr]
 	switch {

@@ -30,6 +30,9 @@ func (c Claim) Beats(addr netip.Addr, o Claim) bool {
 // weak yields.
 func (c Claim) Weak() bool { return c.Epoch&1 == 0 }
 
+// Last tells whether the epoch has come to its bound, so that no later claim can be made (see [Appoint]).
+func (c Claim) Last() bool { return c.Epoch >= MaxEpoch }
+
 // Next returns the claim with which a node takes the address over from c.
 func (c Claim) Next(node string, majority bool) Claim {
 	epoch := c.Epoch&^1 + 2

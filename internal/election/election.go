@@ -78,6 +78,20 @@ func Judge(candidates []Candidate, claimant string, rebalance bool) Result {
 	return r
 }
 
+// Appoint tells who owns an address of which no later claim can be made: the first in order, who may be away, whoever claims it.
+// All come to the same answer by themselves, but it is not sticky, and those who see different things come to different ones.
+func Appoint(addr netip.Addr, candidates []Candidate) Result {
+	there := slices.Clone(candidates)
+	for i := range there {
+		there[i].Away = false
+	}
+	order := Order(addr, there)
+	if len(order) == 0 {
+		return Result{Why: Unclaimed}
+	}
+	return Result{Owner: order[0]}
+}
+
 // Order returns those who could take the address over, the best first: by standing, weight and rendezvous rank.
 func Order(addr netip.Addr, candidates []Candidate) []string {
 	var fit []*Candidate
