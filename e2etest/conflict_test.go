@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"heraldlb.io/herald/e2etest/app"
 )
 
@@ -38,6 +40,7 @@ func aStrangerUsesAnAddress(t *testing.T) {
 		}
 	}
 	shows(t, "n3", "herald_layer2_conflicts 2")
+	explains(t, "used", metav1.ConditionTrue, "AddressConflict", cluster.Host("router").MAC.String())
 	for _, a := range addrs {
 		abandon(t, a)
 	}
@@ -68,6 +71,7 @@ func aStrangerHadAnAddressFirst(t *testing.T) {
 		}
 	}
 	shows(t, "n2", "herald_layer2_conflicts 2")
+	explains(t, "held", metav1.ConditionFalse, "AddressConflict", cluster.Host("router").MAC.String())
 	for i, who := range owners(t, addrs) {
 		if who != "router" {
 			t.Errorf("%s is answered for by %s, want the router, which had it first", addrs[i], who)
@@ -85,6 +89,7 @@ func aStrangerHadAnAddressFirst(t *testing.T) {
 		return nil
 	})
 	shows(t, "n2", "herald_layer2_conflicts 0")
+	explains(t, "held", metav1.ConditionTrue, "Announced", "n2")
 }
 
 // take gives the router an address, which it answers for from then on, until the test is over at the latest.

@@ -77,7 +77,8 @@ type Announcement struct {
 	// cannot take its word back.
 	Since metav1.MicroTime `json:"since"`
 
-	// reason why no node announces the address, in one CamelCase word, when the role is None.
+	// reason why no node announces the address, when the role is None, or what is wrong with that it does, in one CamelCase
+	// word.
 	//
 	// +kubebuilder:validation:MaxLength=64
 	// +optional
@@ -118,6 +119,10 @@ const (
 	ReasonNoAdvertisement = "NoAdvertisement" // no advertisement selects its pool and a Service that holds it
 	ReasonNoEndpoints     = "NoEndpoints"     // none of its Services has an endpoint that could serve
 	ReasonNoEligibleNode  = "NoEligibleNode"  // each node is kept from it by something
+
+	// ReasonAddressConflict: a host outside of the cluster has the address, so that it is left alone; or uses it too, and then
+	// the owner has this reason.
+	ReasonAddressConflict = "AddressConflict"
 )
 
 // AnnouncementSliceList is a list of slices.

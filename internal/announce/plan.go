@@ -67,8 +67,10 @@ type planner struct {
 	facts map[string]electorate // by advertisements; computed when needed, forgotten when configuration, nodes or members change
 
 	routes *routes // what BGP tells
-	dirty  map[netip.Addr]struct{}
-	looked map[netip.Addr]struct{} // at, since it was last taken
+
+	conflicts map[netip.Addr][]layer2.Conflict // of this node's addresses with strangers
+	dirty     map[netip.Addr]struct{}
+	looked    map[netip.Addr]struct{} // at, since it was last taken
 }
 
 func newPlanner(self string) *planner {

@@ -73,7 +73,7 @@ func (p *planner) announcements(addr netip.Addr, sessions map[string]bgp.Session
 	}
 	switch d := p.decisions[addr]; p.self {
 	case d.Owner:
-		tell(v1beta1.Announcement{Role: v1beta1.RoleOwner, Protocol: v1beta1.ProtocolL2, Interfaces: p.interfacesIn(d.Scope, addr)})
+		tell(p.owned(d))
 	case d.StandIn:
 		tell(v1beta1.Announcement{Role: v1beta1.RoleStandIn, Protocol: v1beta1.ProtocolL2, Interfaces: p.interfacesIn(d.Scope, addr)})
 	default:
@@ -88,6 +88,37 @@ func (p *planner) announcements(addr netip.Addr, sessions map[string]bgp.Session
 		tell(v1beta1.Announcement{Role: v1beta1.RoleOwner, Protocol: v1beta1.ProtocolBGP, Peers: p.listening(addr, sessions)})
 	}
 	return out
+}
+
+// owned is what there is to tell of an address that this node owns. Where a stranger had it first it is not announced.
+func (p *planner) owned(d Decision) v1beta1.Announcement {
+	a := v1beta1.Announcement{Role: v1beta1.RoleOwner, Protocol: v1beta1.ProtocolL2, Interfaces: p.interfacesIn(d.Scope, d.Addr)}
+	for _, c := range p.conflicts[d.Addr] {
+		does := "uses it too"
+		if c.Held {
+			does = "had it first"
+			a.Interfaces = slices.DeleteFunc(a.Interfaces, func(name string) bool { return name == c.Interface })
+		}
+		a.Reason = v1beta1.ReasonAddressConflict
+		a.Message = fmt.Sprintf("%s %s on the link of %s of node %s: give that host another address, or exclude this one from the pool",
+			c.MAC, does, c.Interface, p.self)
+	}
+	if a.Reason != "" && len(a.Interfaces) == 0 {
+		a.Role, a.Protocol = v1beta1.RoleNone, ""
+	}
+	return a
+}
+
+// setConflicts takes in which strangers use addresses of this node.
+func (p *planner) setConflicts(all []layer2.Conflict) {
+	for addr := range p.conflicts {
+		p.looked[addr] = struct{}{}
+	}
+	p.conflicts = map[netip.Addr][]layer2.Conflict{}
+	for _, c := range all {
+		p.conflicts[c.Addr] = append(p.conflicts[c.Addr], c)
+		p.looked[c.Addr] = struct{}{}
+	}
 }
 
 // interfacesIn returns the interfaces of this node that a scope includes.

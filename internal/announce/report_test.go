@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -40,6 +41,8 @@ func TestWhatIsToldOfAnAddress(t *testing.T) {
 	n3 := alive("n3", on("eth0", "10.0.0.0/8"))
 	const lan = "IPAddressPool lan {addresses: [192.0.2.0/24]}"
 	sessions := map[string]bgp.Session{"tor": {Peer: "tor", State: bgp.Established, Families: []v1beta1.IPFamily{v1beta1.IPv4}}}
+	stranger := net.HardwareAddr{2, 0, 0, 0, 0, 0x99}
+	const advice = "give that host another address, or exclude this one from the pool"
 	s := newSpeakers("n1", "n2", "n3")
 	use := func(lines ...string) { s.config(bgpConfig(t, append([]string{lan}, lines...)...)) }
 	s.nodes(nodeFacts(readyNode("n1"), readyNode("n2"), readyNode("n3")))
@@ -56,6 +59,14 @@ func TestWhatIsToldOfAnAddress(t *testing.T) {
 			s.rename("n1")
 		},
 			"n1: web/shop Owner L2 eth0+eth1"},
+		{"also where a stranger uses it too", func() { s.conflict("n1", layer2.Conflict{Addr: addr, MAC: stranger, Interface: "eth1"}) },
+			"n1: web/shop Owner L2 eth0+eth1 AddressConflict 02:00:00:00:00:99 uses it too on the link of eth1 of node n1: " + advice},
+		{"but not where the stranger had it first", func() { s.conflict("n1", layer2.Conflict{Addr: addr, MAC: stranger, Interface: "eth1", Held: true}) },
+			"n1: web/shop Owner L2 eth0 AddressConflict 02:00:00:00:00:99 had it first on the link of eth1 of node n1: " + advice},
+		{"and nowhere where it had it everywhere", func() {
+			s.conflict("n1", layer2.Conflict{Addr: addr, MAC: stranger, Interface: "eth0", Held: true}, layer2.Conflict{Addr: addr, MAC: stranger, Interface: "eth1", Held: true})
+		}, "n1: web/shop None AddressConflict 02:00:00:00:00:99 had it first on the link of eth1 of node n1: " + advice},
+		{"until it is gone", func() { s.conflict("n1") }, "n1: web/shop Owner L2 eth0+eth1"},
 		{"each Service that holds the address is told of", func() { s.service("blog", cluster("192.0.2.100")) },
 			"n1: web/blog Owner L2 eth0+eth1, web/shop Owner L2 eth0+eth1"},
 		{"another one answers while the owner is away", func() { away := n1; away.Away = true; s.members(away, n2, n3) },
@@ -108,6 +119,9 @@ func TestWhatIsToldOfAnAddress(t *testing.T) {
 		}
 	}
 }
+
+// conflict tells a node's planner which strangers there are.
+func (s *speakers) conflict(node string, all ...layer2.Conflict) { s.planners[node].setConflicts(all) }
 
 // rename has a node claim whatever is claimed.
 func (s *speakers) rename(node string) {
@@ -212,6 +226,23 @@ func TestTheLoopReports(t *testing.T) {
 		w.shows(r, "at first", "Ready=True ServicePathHealthy=True members=2 [] [] web/shop Owner L2 eth0")
 		w.stop()
 		w.shows(r, "at the end", "Ready=False ServicePathHealthy=True members=2 [] [] web/shop Owner L2 eth0")
+	})
+	run("an address that a stranger had first is not announced", func(t *testing.T, w *world, r *shownReport) {
+		w.ring.become(nil, n2)
+		w.services.Add(lbService("shop", corev1.ServiceExternalTrafficPolicyLocal, "192.0.2.100"))
+		w.slices.Add(slice("shop-1", "shop", endpoint("n1", &yes, &yes)))
+		stands := "Ready=True ServicePathHealthy=True members=2 [] [] "
+		w.shows(r, "at first", stands+"web/shop Owner L2 eth0")
+		meets := func(all ...layer2.Conflict) {
+			w.driver.mu.Lock()
+			w.driver.conflicts = all
+			w.driver.mu.Unlock()
+			w.driver.changed <- struct{}{}
+		}
+		meets(layer2.Conflict{Addr: netip.MustParseAddr("192.0.2.100"), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 9}, Interface: "eth0", Held: true})
+		w.shows(r, "with a stranger", stands+"web/shop None AddressConflict 02:00:00:00:00:09 had it first on the link of eth0 of node n1: give that host another address, or exclude this one from the pool")
+		meets()
+		w.shows(r, "who is gone", stands+"web/shop Owner L2 eth0")
 	})
 	run("one that is drained announces nothing in the end", func(t *testing.T, w *world, r *shownReport) {
 		w.ring.become(nil)

@@ -131,6 +131,9 @@ func (l *Loop) event(services []types.NamespacedName, kind, reason, format strin
 // tellConflicts tells of strangers that use an address of this node's, once each.
 func (l *Loop) tellConflicts() {
 	now := l.layer2.Conflicts()
+	if !slices.EqualFunc(l.conflicts, now, sameConflict) {
+		l.planner.setConflicts(now)
+	}
 	for _, c := range now {
 		if slices.ContainsFunc(l.conflicts, func(k layer2.Conflict) bool { return sameConflict(k, c) }) {
 			continue

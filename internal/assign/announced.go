@@ -31,6 +31,9 @@ func fold(addrs []netip.Addr, all []heard) (c *metav1.Condition, unreported bool
 		if v.status != metav1.ConditionTrue && (c.Status == metav1.ConditionTrue || c.Status == metav1.ConditionUnknown && v.status == metav1.ConditionFalse) {
 			c.Status, c.Reason = v.status, v.reason
 		}
+		if v.status == metav1.ConditionTrue && v.reason != service.ReasonAnnounced && c.Status == metav1.ConditionTrue {
+			c.Reason = v.reason
+		}
 		said = append(said, text+" "+v.message)
 	}
 	c.Message = strings.Join(said, "; ")
@@ -68,6 +71,8 @@ func judgeAddress(all []heard) verdictOn {
 		how = append(how, "by BGP from "+nodesText(listening))
 	}
 	switch {
+	case len(how) > 0 && last != nil && last.Role == v1beta1.RoleOwner && last.Reason != "":
+		return verdictOn{metav1.ConditionTrue, last.Reason, "is announced " + strings.Join(how, " and ") + ", but " + last.Message}
 	case len(how) > 0:
 		return verdictOn{metav1.ConditionTrue, service.ReasonAnnounced, "is announced " + strings.Join(how, " and ")}
 	case len(late) > 0:

@@ -26,6 +26,12 @@ func byL2(node, address string, role v1beta1.AnnouncementRole, second int64) hea
 	return heard{a, node, true}
 }
 
+// contested is h of an address that a stranger uses.
+func contested(h heard) heard {
+	h.Reason, h.Message = v1beta1.ReasonAddressConflict, "somebody uses it"
+	return h
+}
+
 func byBGP(node, address string, ready bool, peers ...string) heard {
 	return heard{v1beta1.Announcement{Namespace: "web", Name: "shop", Address: address, Role: v1beta1.RoleOwner, Protocol: v1beta1.ProtocolBGP, Peers: peers}, node, ready}
 }
@@ -59,6 +65,14 @@ func TestWhatIsMadeOfWhatSpeakersTell(t *testing.T) {
 			"True Announced 192.0.2.1 is announced by BGP from node n2"},
 		{"and leaves a doubt when none is", []heard{byBGP("n1", four, false, "tor"), byBGP("n2", four, true)}, []string{four},
 			"Unknown NodesNotReady 192.0.2.1 was announced by BGP from node n1, of which none is Ready now"},
+		{"a stranger uses it too", []heard{contested(byL2("n1", four, v1beta1.RoleOwner, 1))}, []string{four},
+			"True AddressConflict 192.0.2.1 is announced by L2 from node n1, but somebody uses it"},
+		{"and the other family is all right", []heard{contested(byL2("n1", four, v1beta1.RoleOwner, 1)), byL2("n1", six, v1beta1.RoleOwner, 1)}, []string{four, six},
+			"True AddressConflict 192.0.2.1 is announced by L2 from node n1, but somebody uses it; 2001:db8::1 is announced by L2 from node n1"},
+		{"a stranger had it first", []heard{contested(byL2("n1", four, v1beta1.RoleNone, 1))}, []string{four},
+			"False AddressConflict 192.0.2.1 is announced by no node: somebody uses it"},
+		{"what is false counts before a stranger", []heard{contested(byL2("n1", four, v1beta1.RoleOwner, 1)), byL2("n2", six, v1beta1.RoleNone, 1)}, []string{four, six},
+			"False NoEndpoints 192.0.2.1 is announced by L2 from node n1, but somebody uses it; 2001:db8::1 is announced by no node: no pod is ready"},
 		{"nobody tells anything", nil, []string{four}, "Unknown NotReported 192.0.2.1 is mentioned by no speaker: see whether they are ready: kubectl get speakers"},
 		{"both families", []heard{byL2("n1", four, v1beta1.RoleOwner, 1), byL2("n2", six, v1beta1.RoleOwner, 1)}, []string{four, six},
 			"True Announced 192.0.2.1 is announced by L2 from node n1; 2001:db8::1 is announced by L2 from node n2"},
