@@ -351,6 +351,7 @@ func (c *Controller) finish(o outcome) {
 
 // plan queues a write for each Service that does not show what it should.
 func (c *Controller) plan() {
+	c.tellContested()
 	changed := c.book.drain()
 	for _, key := range changed {
 		c.planService(key)
@@ -383,8 +384,21 @@ func (c *Controller) planService(key types.NamespacedName) {
 		e.notes = nil
 		return
 	}
+	if wait := e.patience(time.Now()); wait > 0 {
+		time.AfterFunc(wait, func() { c.inbox.add(s) })
+		return
+	}
 	write := serviceWrite{key: key, before: e.svc, want: want, leases: e.leases, notes: e.notes, patch: patch}
 	c.desk.queue(task{subject: s, do: func(ctx context.Context) (func(), error) { return c.write(ctx, write) }})
+}
+
+// patience is how long a Service that somebody else writes addresses to has to wait for the next write.
+func (e *entry) patience(now time.Time) time.Duration {
+	if e.replaced == 0 {
+		return 0
+	}
+	pause := min(firstReplacement<<min(e.replaced-1, 20), lastRetry)
+	return e.replacedAt.Add(pause).Sub(now)
 }
 
 const (

@@ -28,7 +28,18 @@ type book struct {
 	alloc   *ipam.Allocator
 	entries map[types.NamespacedName]*entry
 	changed []types.NamespacedName
+	// contested are those whose addresses somebody else has replaced, until they are told of.
+	contested []contested
 }
+
+// contested is a Service that somebody else writes addresses to.
+type contested struct {
+	*entry
+	theirs, ours netip.Addr
+}
+
+// replacedMemory is for how long it counts that somebody else has replaced a Service's addresses.
+const replacedMemory = 5 * time.Minute
 
 // entry is one Service that is ours, or was and still shows what we wrote.
 type entry struct {
@@ -45,6 +56,12 @@ type entry struct {
 	announced *metav1.Condition
 	// unreported is since when no speaker tells anything of one of its addresses; zero when they tell of all.
 	unreported time.Time
+
+	// written are the addresses that were written to its status last. replaced counts how often somebody else put others in
+	// their place; replacedAt is when that was seen last.
+	written    []netip.Addr
+	replaced   int
+	replacedAt time.Time
 
 	// leaving: not ours any more. What we wrote is to be removed, then its addresses are free.
 	leaving bool
@@ -101,6 +118,7 @@ func (b *book) observe(svc *corev1.Service, shown bool, now time.Time) {
 	case e.gone || kube.Newer(e.svc, svc):
 		return
 	default:
+		b.contest(e, svc, now)
 		b.update(e, svc)
 	}
 	if shown {
@@ -127,6 +145,23 @@ func (b *book) update(e *entry, svc *corev1.Service) {
 	for _, l := range b.alloc.Held(e.key) {
 		e.note(eventAddressReleased, "%v is released: "+why, l.Addr)
 	}
+}
+
+// contest notes when a newer version of a Service shows addresses of somebody else's in place of those written to it. Two
+// that give one Service its addresses would do so for ever, as fast as they can write.
+func (b *book) contest(e *entry, svc *corev1.Service, now time.Time) {
+	shown := service.HeldBy(svc)
+	ours := slices.ContainsFunc(shown, func(h service.Held) bool { return slices.Contains(e.written, h.Addr) })
+	if len(e.written) == 0 || len(shown) == 0 || ours || svc.DeletionTimestamp != nil {
+		return
+	}
+	if now.Sub(e.replacedAt) > replacedMemory {
+		e.replaced = 0
+	}
+	e.replaced++
+	e.replacedAt = now
+	b.contested = append(b.contested, contested{e, shown[0].Addr, e.written[0]})
+	e.written = nil
 }
 
 // read returns what a Service asks for, and whether it is not ours (any more).

@@ -25,6 +25,9 @@ const (
 	// lastConflict is the longest pause after a conflict: it says that somebody else writes the object, not that the
 	// API server is in trouble, and a longer pause would only make the Service wait.
 	lastConflict = 320 * time.Millisecond
+	// firstReplacement is the pause before addresses are written again that somebody else has replaced; it doubles each time
+	// up to lastRetry. Two controllers at one Service would else keep the API server busy with nothing else.
+	firstReplacement = 200 * time.Millisecond
 )
 
 // subject is an object that may need a write.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -165,4 +166,34 @@ func TestStatusThatSomebodyOverwroteIsPutRight(t *testing.T) {
 	w.shows("b", "192.0.2.1 @lan True:AddressAssigned")
 	w.EditServiceStatus("web", "a", func(svc *corev1.Service) { svc.Status = corev1.ServiceStatus{} })
 	w.shows("a", "192.0.2.0 @lan True:AddressAssigned")
+}
+
+// Two that each give a Service an address of their own would overwrite each other for ever.
+func TestSomebodyElsesAddressesAreReplacedEverMoreSlowlyAndToldOfOnce(t *testing.T) {
+	w := newWorld(t)
+	w.pool("lan", "192.0.2.0/24")
+	w.start("")
+	w.service("fought-over")
+	const ours = "192.0.2.0 @lan True:AddressAssigned"
+	for n := range 4 {
+		w.shows("fought-over", ours)
+		began := time.Now()
+		w.EditServiceStatus("web", "fought-over", func(svc *corev1.Service) {
+			svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "198.51.100.1"}}
+		})
+		w.shows("fought-over", ours)
+		if took := time.Since(began); took < firstReplacement<<n {
+			t.Errorf("replaced once more after %d times, they were written again after %v, want %v or more", n, took, firstReplacement<<n)
+		}
+	}
+	w.hasEvent("fought-over", corev1.EventTypeWarning, eventAddressReplaced, "198.51.100.1 to the status in place of 192.0.2.0")
+	told := 0
+	for _, reason := range w.reasons("fought-over") {
+		if reason == eventAddressReplaced {
+			told++
+		}
+	}
+	if told != 1 {
+		t.Errorf("%d events %s, want one", told, eventAddressReplaced)
+	}
 }

@@ -18,6 +18,7 @@ type metrics struct {
 	duration    prometheus.Histogram
 	waited      prometheus.Histogram
 	leading     prometheus.Gauge
+	replaced    prometheus.Counter
 	desk        deskMetrics
 
 	services, addresses, inUse, outside, objects *prometheus.Desc
@@ -53,6 +54,10 @@ func newMetrics(c *Controller, reg prometheus.Registerer, perService bool) *metr
 			Name: "herald_controller_leading",
 			Help: "1 in the controller that assigns addresses, 0 in those that stand by.",
 		}),
+		replaced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "herald_service_addresses_replaced_total",
+			Help: "Times that somebody else replaced addresses that the controller had written to a Service.",
+		}),
 		services: prometheus.NewDesc("herald_services", "Services that Herald serves, by state: assigned, partly_assigned (one family of two), waiting, leaving (being cleaned of what Herald wrote).",
 			[]string{"state"}, nil),
 		addresses: prometheus.NewDesc("herald_pool_addresses", "Addresses that a pool has.", []string{"pool", "family"}, nil),
@@ -66,7 +71,7 @@ func newMetrics(c *Controller, reg prometheus.Registerer, perService bool) *metr
 	if perService {
 		m.perService = newServiceMetrics()
 	}
-	reg.MustRegister(m.allocations, m.duration, m.waited, m.leading, m)
+	reg.MustRegister(m.allocations, m.duration, m.waited, m.leading, m.replaced, m)
 	return m
 }
 

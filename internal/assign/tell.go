@@ -19,6 +19,7 @@ const (
 	eventAddressAssigned       = "AddressAssigned"
 	eventAddressReleased       = "AddressReleased"
 	eventAddressConflict       = "AddressConflict"
+	eventAddressReplaced       = "AddressReplaced"
 	eventAllocationFailed      = "AllocationFailed"
 	eventConfigurationRejected = "ConfigurationRejected"
 	eventConfigurationAccepted = "ConfigurationAccepted"

@@ -2,6 +2,7 @@ package assign
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -51,6 +52,7 @@ func (c *Controller) wrote(w serviceWrite, svc *corev1.Service) {
 	now := time.Now()
 	if e := c.entryOf(w.before); e != nil {
 		e.notes = e.notes[min(len(w.notes), len(e.notes)):] // the others came while the write was under way
+		e.written = w.want.Addresses
 		if !e.since.IsZero() && allocated(w.want.Allocated) {
 			c.metrics.duration.Observe(now.Sub(e.since).Seconds())
 			c.metrics.waited.Observe(now.Sub(service.WaitingSince(w.before, e.since)).Seconds())
@@ -61,6 +63,18 @@ func (c *Controller) wrote(w serviceWrite, svc *corev1.Service) {
 	for _, t := range tell(w.before, w.want, w.leases, w.notes) {
 		c.tell(w.before, t)
 	}
+}
+
+// tellContested tells of Services that somebody else writes addresses to, each once for as long as it goes on.
+func (c *Controller) tellContested() {
+	for _, x := range c.book.contested {
+		c.metrics.replaced.Inc()
+		if x.replaced == 1 {
+			c.tell(x.svc, told{true, eventAddressReplaced, fmt.Sprintf("Somebody else wrote %v to the status in place of %v: does another load balancer's controller, or a second one of Herald, serve this Service too? "+
+				"Have each serve a class of its own (--lb-class)", x.theirs, x.ours), []netip.Addr{x.theirs}, ""})
+		}
+	}
+	c.book.contested = nil
 }
 
 // tell makes an event and a log line of one change.
