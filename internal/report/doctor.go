@@ -193,8 +193,11 @@ func everySpeaker(s *Snapshot) []Finding {
 // rivalImages are parts of the names of other load balancers' images.
 var rivalImages = map[string]string{
 	"metallb/controller": "MetalLB", "kube-vip/kube-vip-cloud-provider": "kube-vip", "purelb/allocator": "PureLB",
-	"kubesphere/openelb": "OpenELB", "rancher/klipper-lb": "ServiceLB", "loxilb/kube-loxilb": "loxilb",
+	"kubesphere/openelb": "OpenELB", "rancher/klipper-lb": "ServiceLB", "loxilb/kube-loxilb": "loxilb", ownImage: "another Herald",
 }
+
+// ownImage is a part of the name of the controller's image. In another namespace it is of another Herald.
+const ownImage = "herald-controller"
 
 // rivals tells of what else gives Services without a class their addresses.
 func rivals(s *Snapshot, f Facts) []Finding {
@@ -205,6 +208,9 @@ func rivals(s *Snapshot, f Facts) []Finding {
 	const remedy = "run only one of them for Services without a class: give Herald's controller --lb-class=" + service.Class + ", or the other one a class"
 	for _, w := range f.Workloads {
 		for _, part := range slices.Sorted(maps.Keys(rivalImages)) {
+			if w.Namespace == s.Namespace && part == ownImage {
+				continue
+			}
 			if slices.ContainsFunc(w.Images, func(image string) bool { return strings.Contains(image, part) }) {
 				out = append(out, warning(w.Kind+"/"+w.Namespace+"/"+w.Name, "OtherLoadBalancer", rivalImages[part]+" runs in this cluster and may serve Services that name no loadBalancerClass, as Herald does", remedy))
 			}

@@ -146,7 +146,7 @@ func (e *explainer) address(held []service.Held) bool {
 	switch {
 	case allocated == nil:
 		step.Verdict, step.Text = VerdictFailed, "no controller has looked at the Service yet"
-		e.step(step, "see that a controller is ready: heraldctl status")
+		e.step(step, "see that a controller is ready, heraldctl status, and that it may write, heraldctl doctor")
 		return false
 	case allocated.Status == metav1.ConditionTrue:
 		step.Text = allocated.Message

@@ -116,6 +116,9 @@ func (e *explainer) routers(o announce.Outlook) {
 			line := fmt.Sprintf("%s: session with %s (%s) is %s since %s", r.Node, p.Peer, p.Address, p.State, Age(e.Now, p.Since.Time))
 			if p.State == established {
 				up++
+				if p.BFD != "" && p.BFD != bfdUp {
+					line += ", and does not hear it by BFD"
+				}
 			} else if down++; p.LastError != "" {
 				line += ": " + p.LastError
 			}

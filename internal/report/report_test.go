@@ -245,3 +245,24 @@ func TestAnnouncementsAreChosen(t *testing.T) {
 		t.Errorf("of an address: %v", got)
 	}
 }
+
+func TestAnEstablishedSessionWhosePathIsNotWatchedIsTold(t *testing.T) {
+	for bfd, want := range map[string]int{"": 0, "Up": 0, "Down": 1, "Init": 1} {
+		s := routed("Established")
+		s.Speakers[0].Status.Sessions[0].BFD = bfd
+		found := slices.DeleteFunc(StatusOf(s).Findings, func(f Finding) bool { return f.Reason != "BFDDown" })
+		if len(found) != want {
+			t.Errorf("BFD %q: %+v, want %d", bfd, found, want)
+		}
+	}
+}
+
+func TestAnotherHeraldIsARivalAndThisOneIsNot(t *testing.T) {
+	s := &Snapshot{Namespace: "herald-system"}
+	for namespace, want := range map[string]int{"herald-system": 0, "herald-lab": 1} {
+		got := rivals(s, Facts{Workloads: []Workload{{"Deployment", namespace, "herald-controller", []string{"localhost/herald-controller:dev"}}}})
+		if len(got) != want {
+			t.Errorf("in %s: %+v, want %d", namespace, got, want)
+		}
+	}
+}

@@ -13,6 +13,9 @@ import (
 // established is the State of a session over which routes are told.
 const established = "Established"
 
+// bfdUp is the state of a BFD session whose path works.
+const bfdUp = "Up"
+
 // Session is that of a node with a router.
 type Session struct {
 	Node string `json:"node"`
@@ -53,7 +56,7 @@ func PeerRows(now time.Time, all []Session) [][]Cell {
 			state.Text += "," + p.Reason
 		}
 		bfd := Cell{Text: p.BFD}
-		if p.BFD != "" && p.BFD != "Up" {
+		if p.BFD != "" && p.BFD != bfdUp {
 			bfd.Tone = Bad
 		}
 		var families []string

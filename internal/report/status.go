@@ -68,6 +68,10 @@ func StatusOf(s *Snapshot) Status {
 		out.Sessions.Total++
 		if p.State == established {
 			out.Sessions.Established++
+			if p.BFD != "" && p.BFD != bfdUp {
+				add(warning("BGPPeer/"+p.Peer, "BFDDown", fmt.Sprintf("node %s does not hear BFD from %s, so that a broken path is noticed by BGP's hold time alone", p.Node, cmp.Or(p.Address, p.Peer)),
+					"switch BFD on at the router for this node, and see that UDP port 3784 (4784 over several hops) is open; or leave bfdProfile out"))
+			}
 			continue
 		}
 		add(failure("BGPPeer/"+p.Peer, "SessionNotEstablished", fmt.Sprintf("node %s has no session with %s since %s, and is %s: %s", p.Node, cmp.Or(p.Address, p.Peer),
