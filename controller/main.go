@@ -30,6 +30,7 @@ func run(ctx context.Context) error {
 	common := flags.Common(":7480")
 	class := flags.String("lb-class", "", "serve only Services with this spec.loadBalancerClass; empty: those without a class and those of class "+service.Class)
 	elect := flags.Bool("leader-elect", true, "assign addresses only while holding the Lease "+program+", so that several controllers can run; switch it off only where there is certainly one")
+	observe := flags.Bool("observe", false, "give no Service anything: only tell, in the status of Herald's own objects, what Services would hold")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
 	}
@@ -58,9 +59,9 @@ func run(ctx context.Context) error {
 		return err
 	}
 	controller := assign.New(assign.Options{
-		Client: client, Config: source, Events: events, Logger: logger, Registry: registry, Class: *class, PerService: common.Metrics.PerService,
+		Client: client, Config: source, Events: events, Logger: logger, Registry: registry, Class: *class, PerService: common.Metrics.PerService, Observe: *observe,
 	})
-	level.Info(logger).Log("msg", "controller starts", "version", cmdline.Version(), "commit", cmdline.Commit(), "class", *class)
+	level.Info(logger).Log("msg", "controller starts", "version", cmdline.Version(), "commit", cmdline.Commit(), "class", *class, "observe", *observe)
 
 	tasks, working := errgroup.WithContext(ctx)
 	server := metrics.Server{Options: common.Metrics, Registry: registry, Ready: controller.Ready, Reviewer: client, Logger: logger}

@@ -43,6 +43,7 @@ func run(ctx context.Context) error {
 	refresh := flags.Duration("layer2-refresh", layer2.DefaultRefresh, "how often an address is announced while nothing happens")
 	probe := flags.Bool("layer2-probe", true, "ask the link whether a stranger has an address before it is used for the first time; not where a router answers for every address")
 	drainDelay := flags.Duration("drain-delay", 3*time.Second, "how long routers have to turn to other nodes before a node that is drained withdraws its BGP routes")
+	observe := flags.Bool("observe", false, "only tell, in Herald's own objects, what would be announced: elect with the other speakers, answer no ARP and NDP, and talk to no router. The same for all speakers")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
 	}
@@ -97,7 +98,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	level.Info(logger).Log("msg", "speaker starts", "node", *node, "version", cmdline.Version(), "commit", cmdline.Commit())
+	level.Info(logger).Log("msg", "speaker starts", "node", *node, "version", cmdline.Version(), "commit", cmdline.Commit(), "observe", *observe)
 
 	// What the speaker runs on outlives ctx: peers take over or stand in after the signal. It ends early when the
 	// probes cannot be served.
@@ -147,19 +148,21 @@ func run(ctx context.Context) error {
 	running.Go(func() { events.Run(parts) })
 	loop := announce.New(announce.Config{
 		Node: *node, Cluster: cluster, Ring: ring, Layer2: driver, Gossip: addr, Events: events, Logger: logger, Registerer: reg,
-		PerService: common.Metrics.PerService,
+		PerService: common.Metrics.PerService, Observe: *observe,
 	})
 	ready.set(loop.Ready, driver.Ready)
-	routers := bgp.New(cluster.RouterID(*node), logger, reg)
-	paths, err := bfd.New(logger, reg, routers.PathChanged)
-	if err != nil {
-		return err
-	}
-	defer paths.Close()
-	routers.Watch(paths)
-	running.Go(func() { routers.Run(parts) })
 	running.Go(func() { informers.Secrets.Run(parts.Done()) })
-	loop.SpeakBGP(routers, *drainDelay)
+	if !*observe {
+		routers := bgp.New(cluster.RouterID(*node), logger, reg)
+		paths, err := bfd.New(logger, reg, routers.PathChanged)
+		if err != nil {
+			return err
+		}
+		defer paths.Close()
+		routers.Watch(paths)
+		running.Go(func() { routers.Run(parts) })
+		loop.SpeakBGP(routers, *drainDelay)
+	}
 	if common.ConfigSource == kube.ConfigFromCRD { // else there are no kinds of Herald's to write
 		reporter := kube.NewReporter(client, *node, logger, reg)
 		running.Go(func() { reporter.Run(parts) })

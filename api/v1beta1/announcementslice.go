@@ -50,7 +50,8 @@ type Announcement struct {
 
 	// role: "Owner" announces the address; with BGP every node that announces it is one. "StandIn" answers for the address
 	// while the speaker of its owner is being restarted. "None" tells that no node announces the address, and why; it is
-	// told by one speaker, which need not have anything to do with the address.
+	// told by one speaker, which need not have anything to do with the address. "Observed" would be the owner, and announces
+	// nothing: its speaker only observes.
 	Role AnnouncementRole `json:"role"`
 
 	// protocol by which the address is announced; left out when the role is None.
@@ -66,7 +67,7 @@ type Announcement struct {
 	Interfaces []string `json:"interfaces,omitempty"`
 
 	// peers are the BGPPeers that are told of the address over an established session, for BGP. Without any the address is
-	// ready to be told, and nobody listens.
+	// ready to be told, and nobody listens. When the role is Observed, they are those that would be told.
 	//
 	// +kubebuilder:validation:MaxItems=256
 	// +listType=atomic
@@ -93,14 +94,15 @@ type Announcement struct {
 
 // AnnouncementRole is the part that a node has in the announcement of an address.
 //
-// +kubebuilder:validation:Enum=Owner;StandIn;None
+// +kubebuilder:validation:Enum=Owner;StandIn;None;Observed
 type AnnouncementRole string
 
 // The values of AnnouncementRole.
 const (
-	RoleOwner   AnnouncementRole = "Owner"
-	RoleStandIn AnnouncementRole = "StandIn"
-	RoleNone    AnnouncementRole = "None"
+	RoleOwner    AnnouncementRole = "Owner"
+	RoleStandIn  AnnouncementRole = "StandIn"
+	RoleNone     AnnouncementRole = "None"
+	RoleObserved AnnouncementRole = "Observed"
 )
 
 // AnnouncementProtocol is how an address is announced.

@@ -45,6 +45,11 @@ type SpeakerStatus struct {
 	// +optional
 	Version string `json:"version,omitempty"`
 
+	// observing: the speaker only shows what it would do, and announces nothing.
+	//
+	// +optional
+	Observing bool `json:"observing,omitempty"`
+
 	// draining: the node is being emptied, and is given addresses only when nobody else can have them.
 	//
 	// +optional

@@ -60,7 +60,9 @@ func (l *Loop) apply(p plan) {
 		l.ring.Forget(p.forget)
 	}
 	for _, c := range p.changes {
-		l.seen.owned(c, l.node, time.Now())
+		if !l.observes {
+			l.seen.owned(c, l.node, time.Now())
+		}
 		l.tell(c)
 	}
 	l.logStandIns(stoodIn, counts(l.standsIn))

@@ -66,7 +66,7 @@ func (l *Loop) speak(p pending) {
 	}
 	for _, addr := range looked {
 		var told []types.NamespacedName
-		if len(l.bgp.peers) > 0 {
+		if len(l.bgp.peers) > 0 && !l.observes {
 			told = l.planner.toldOf(addr)
 		}
 		l.seen.told(addr, told, time.Now())

@@ -51,7 +51,7 @@ type Events interface {
 	Record(kube.Event)
 }
 
-// Config is what a Loop works with. None may be missing but PerService.
+// Config is what a Loop works with. None may be missing but PerService and Observe.
 type Config struct {
 	Node    string
 	Cluster *Cluster
@@ -64,6 +64,8 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// PerService has metrics about single Services too.
 	PerService bool
+	// Observe has the loop work everything out, and announce nothing.
+	Observe bool
 }
 
 // Loop keeps what this node announces equal to the Plan.
@@ -90,6 +92,7 @@ type Loop struct {
 	started   bool
 	draining  bool
 	bgp       *speaking // nil without BGP
+	observes  bool      // see observe.go
 	reporter  Reporter  // nil when nobody asks
 	reported  map[netip.Addr]struct{}
 	version   string // of the speaker
@@ -100,7 +103,7 @@ type Loop struct {
 
 // New makes the loop of a node.
 func New(c Config) *Loop {
-	return &Loop{
+	l := &Loop{
 		node:      c.Node,
 		cluster:   c.Cluster,
 		ring:      c.Ring,
@@ -116,6 +119,10 @@ func New(c Config) *Loop {
 		reported:  map[netip.Addr]struct{}{},
 		notReady:  errors.New("announce: the cluster's state has not been read yet"),
 	}
+	if c.Observe {
+		l.observe()
+	}
+	return l
 }
 
 // Ready tells in words why this node announces nothing yet, nil once it takes part.

@@ -35,6 +35,9 @@ func (l *Loop) report() {
 	sessions := l.established()
 	for addr := range l.planner.looked {
 		now := l.planner.announcements(addr, sessions)
+		if l.observes {
+			now = observed(now)
+		}
 		if _, told := l.reported[addr]; len(now) == 0 && !told {
 			continue // most addresses are no business of this node
 		}
@@ -47,6 +50,20 @@ func (l *Loop) report() {
 	}
 	l.planner.looked = map[netip.Addr]struct{}{}
 	l.reporter.SetAnnouncements(changed)
+}
+
+// observed is what a speaker that only observes tells: that it would be the owner. Nobody is stood in for.
+func observed(all []v1beta1.Announcement) (out []v1beta1.Announcement) {
+	for _, a := range all {
+		switch a.Role {
+		case v1beta1.RoleOwner:
+			a.Role = v1beta1.RoleObserved
+		case v1beta1.RoleStandIn:
+			continue
+		}
+		out = append(out, a)
+	}
+	return out
 }
 
 // reportLeft tells that this node announces nothing any more.

@@ -27,12 +27,13 @@ func (l *Loop) sessionsChanged() <-chan struct{} {
 	return l.bgp.driver.Changed()
 }
 
-// established returns the sessions over which routers listen, by peer.
+// established returns the sessions over which routers listen, by peer; of a speaker that observes, those over which they
+// would.
 func (l *Loop) established() map[string]bgp.Session {
 	out := map[string]bgp.Session{}
 	if l.bgp != nil {
 		for _, s := range l.bgp.sessions {
-			if s.State == bgp.Established {
+			if s.State == bgp.Established || l.observes {
 				out[s.Peer] = s
 			}
 		}

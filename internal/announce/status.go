@@ -19,6 +19,7 @@ import (
 // The reasons of a Speaker's conditions.
 const (
 	reasonAnnounces = "Announces"
+	reasonObserves  = "Observes"
 	reasonNotReady  = "NotReady"
 	reasonHealthy   = "Healthy"
 	reasonUnhealthy = "Unhealthy"
@@ -48,8 +49,9 @@ func (l *Loop) reportStatus() {
 
 func (l *Loop) status() v1beta1.SpeakerStatus {
 	s := v1beta1.SpeakerStatus{
-		Conditions: []metav1.Condition{readyCondition(l.Ready())},
+		Conditions: []metav1.Condition{readyCondition(l.Ready(), l.observes)},
 		Version:    l.version,
+		Observing:  l.observes,
 		Draining:   l.draining || l.planner.nodes[l.node].draining,
 		Gossip:     l.planner.gossip(),
 		Sessions:   l.sessionStatus(),
@@ -73,9 +75,13 @@ func (l *Loop) status() v1beta1.SpeakerStatus {
 	return s
 }
 
-func readyCondition(err error) metav1.Condition {
+func readyCondition(err error, observes bool) metav1.Condition {
 	if err != nil {
 		return metav1.Condition{Type: v1beta1.SpeakerReady, Status: metav1.ConditionFalse, Reason: reasonNotReady, Message: cut(err.Error())}
+	}
+	if observes {
+		return metav1.Condition{Type: v1beta1.SpeakerReady, Status: metav1.ConditionTrue, Reason: reasonObserves,
+			Message: "The speaker tells what it would announce, and announces nothing"}
 	}
 	return metav1.Condition{Type: v1beta1.SpeakerReady, Status: metav1.ConditionTrue, Reason: reasonAnnounces, Message: "The speaker announces what it is to"}
 }

@@ -50,9 +50,12 @@ type verdictOn struct {
 // does, the latest is believed: a node that died cannot take its word back.
 func judgeAddress(all []heard) verdictOn {
 	var last *heard
-	var listening, late, silent []string // nodes whose routers listen, the same of those not Ready, and nodes without a session
+	// Nodes whose routers listen, the same of those not Ready, nodes without a session, and those whose speaker only observes.
+	var listening, late, silent, observing []string
 	for i, h := range all {
 		switch {
+		case h.Role == v1beta1.RoleObserved:
+			observing = append(observing, h.node)
 		case h.Protocol == v1beta1.ProtocolBGP && len(h.Peers) == 0:
 			silent = append(silent, h.node)
 		case h.Protocol == v1beta1.ProtocolBGP && h.ready:
@@ -80,6 +83,8 @@ func judgeAddress(all []heard) verdictOn {
 	case len(silent) > 0:
 		return verdictOn{metav1.ConditionFalse, service.ReasonNoSession,
 			"is announced by nobody: no router has a BGP session with " + nodesText(silent) + ": see status.sessions of the Speakers of these names"}
+	case len(observing) > 0:
+		return verdictOn{metav1.ConditionFalse, service.ReasonObserving, "is announced by nobody: the speaker of " + nodesText(observing) + " only observes (--observe)"}
 	case last != nil:
 		return verdictOn{metav1.ConditionFalse, last.Reason, "is announced by no node: " + last.Message}
 	}

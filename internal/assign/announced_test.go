@@ -44,6 +44,10 @@ func TestWhatIsMadeOfWhatSpeakersTell(t *testing.T) {
 		addrs []string
 		want  string
 	}{
+		{"one whose speaker only observes is no owner", []heard{byL2("n1", four, v1beta1.RoleObserved, 1)}, []string{four},
+			"False Observing 192.0.2.1 is announced by nobody: the speaker of node n1 only observes (--observe)"},
+		{"one that announces counts beside those that observe", []heard{byL2("n1", four, v1beta1.RoleObserved, 2), byL2("n2", four, v1beta1.RoleOwner, 1)}, []string{four},
+			"True Announced 192.0.2.1 is announced by L2 from node n2"},
 		{"an owner announces", []heard{byL2("n1", four, v1beta1.RoleOwner, 1)}, []string{four}, "True Announced 192.0.2.1 is announced by L2 from node n1"},
 		{"also while another one stands in", []heard{byL2("n1", four, v1beta1.RoleOwner, 1), byL2("n2", four, v1beta1.RoleStandIn, 2)}, []string{four},
 			"True Announced 192.0.2.1 is announced by L2 from node n1"},

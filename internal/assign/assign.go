@@ -44,6 +44,8 @@ type Options struct {
 	Class string
 	// PerService has metrics about single Services too.
 	PerService bool
+	// Observe has the status of configuration objects tell what Services would hold, and writes no Service.
+	Observe bool
 }
 
 // Controller assigns addresses. Its caches run from Start on, in followers too, so that a new leader need not read
@@ -53,6 +55,7 @@ type Controller struct {
 	events  *kube.Events
 	logger  log.Logger
 	class   string
+	observe bool
 	metrics *metrics
 
 	services, namespaces cache.SharedIndexInformer
@@ -78,6 +81,7 @@ func New(o Options) *Controller {
 		events:     o.Events,
 		logger:     o.Logger,
 		class:      o.Class,
+		observe:    o.Observe,
 		services:   o.Client.Services(),
 		namespaces: o.Client.Namespaces(),
 		source:     o.Config,
@@ -158,7 +162,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		return err
 	}
 	c.begin(strays)
-	level.Info(c.logger).Log("msg", "assigning addresses", "services", len(c.book.entries))
+	level.Info(c.logger).Log("msg", "assigning addresses", "services", len(c.book.entries), "observe", c.observe)
 	c.metrics.leading.Set(1)
 	defer c.metrics.leading.Set(0)
 	c.loop(ctx, tasks, outcomes, func() bool { return false })
@@ -237,18 +241,32 @@ func (c *Controller) begin(strays []*corev1.Service) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.began = true
+	c.configure()
+	c.enterAll(strays)
+	c.review()
+	c.plan()
+}
+
+// enterAll takes in the namespaces and Services that the caches hold.
+func (c *Controller) enterAll(strays []*corev1.Service) {
 	for _, obj := range c.namespaces.GetStore().List() {
 		ns := obj.(*corev1.Namespace)
 		c.book.namespace(ns.Name, ns.Labels)
 	}
-	c.configure()
 	var services []*corev1.Service
 	for _, obj := range c.services.GetStore().List() {
 		services = append(services, obj.(*corev1.Service))
 	}
 	c.book.start(services, strays, time.Now())
-	c.review()
-	c.plan()
+}
+
+// again works out anew what a controller that starts would give. One that observes does not remember what it would have
+// given a moment ago: somebody else gives the addresses.
+func (c *Controller) again() {
+	c.configure()
+	c.book = newBook(c.class)
+	c.book.configure(c.config.pools)
+	c.enterAll(nil)
 }
 
 // loop takes in what changed, decides, and hands out the writes, until ctx is done or what it is for is achieved.
@@ -276,9 +294,9 @@ func (c *Controller) loop(ctx context.Context, tasks chan<- task, outcomes <-cha
 func (c *Controller) takeIn(subjects []subject) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.began {
+	if !c.began || c.observe {
 		c.reviewSoon()
-		return // begin reads everything
+		return // begin or again reads everything
 	}
 	configuration := false
 	for _, s := range subjects {
@@ -331,6 +349,9 @@ func (c *Controller) labelsOf(namespace string) map[string]string {
 func (c *Controller) look() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.began && c.observe {
+		c.again()
+	}
 	c.review()
 }
 
@@ -353,6 +374,9 @@ func (c *Controller) finish(o outcome) {
 func (c *Controller) plan() {
 	c.tellContested()
 	changed := c.book.drain()
+	if c.observe {
+		return
+	}
 	for _, key := range changed {
 		c.planService(key)
 		c.speakers.look(key)

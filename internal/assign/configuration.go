@@ -18,6 +18,7 @@ type configuration struct {
 	memory   config.Memory
 	objects  map[subject]configObject // nil before the first one is known
 	problems map[subject][]config.Problem
+	pools    []config.Pool // in force
 }
 
 // configObject is one configuration object as it is known.
@@ -115,7 +116,8 @@ func (c *Controller) configure() (changed bool) {
 		s := configSubject(p.Kind, p.Name)
 		c.config.problems[s] = append(c.config.problems[s], p)
 	}
-	c.book.configure(poolsInForce(cfg, r.Pools))
+	c.config.pools = poolsInForce(cfg, r.Pools)
+	c.book.configure(c.config.pools)
 	return true
 }
 

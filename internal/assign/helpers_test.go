@@ -36,6 +36,7 @@ type world struct {
 	// source is where the configuration comes from.
 	source     func(*kube.Client, prometheus.Registerer) kube.ConfigSource
 	perService bool // metrics too
+	observe    bool
 }
 
 func newWorld(t *testing.T) *world {
@@ -63,7 +64,7 @@ func (w *world) launch(pause time.Duration, class string) (c *Controller, stop f
 	client := w.Client()
 	w.registry = prometheus.NewRegistry()
 	events := kube.NewEvents(client, "controller", log.NewNopLogger(), w.registry)
-	c = New(Options{Client: client, Config: w.source(client, w.registry), Events: events, Logger: log.NewNopLogger(), Registry: w.registry, Class: class, PerService: w.perService})
+	c = New(Options{Client: client, Config: w.source(client, w.registry), Events: events, Logger: log.NewNopLogger(), Registry: w.registry, Class: class, PerService: w.perService, Observe: w.observe})
 	c.pause = pause
 	if c.speakers != nil {
 		c.speakers.patience = 300 * time.Millisecond

@@ -99,6 +99,7 @@ var goldens = map[string][]string{
 	"simulate-without":       {"simulate", "--without", "n2"},
 	"simulate-drain":         {"simulate", "--drain", "n1"},
 	"simulate-file":          {"simulate", "-f", "testdata/change.yaml"},
+	"observe":                {"observe"},
 	"doctor":                 {"doctor"},
 	"migrate":                {"migrate", "metallb", "-f", "testdata/metallb.yaml"},
 }

@@ -27,13 +27,15 @@ func (a *app) listing(use, short, example string, w want, run func(s *report.Sna
 
 // rows prints a list, or for people what there is none of.
 func (a *app) rows(value any, none string, head []string, rows [][]report.Cell) error {
-	return a.print(value, func(w io.Writer) {
-		if len(rows) == 0 {
-			fmt.Fprintln(w, none)
-			return
-		}
-		a.table(w, head, rows)
-	})
+	return a.print(value, func(w io.Writer) { a.rowsTo(w, none, head, rows) })
+}
+
+func (a *app) rowsTo(w io.Writer, none string, head []string, rows [][]report.Cell) {
+	if len(rows) == 0 {
+		fmt.Fprintln(w, none)
+		return
+	}
+	a.table(w, head, rows)
 }
 
 func (a *app) pools() *cobra.Command {
@@ -91,7 +93,10 @@ func (a *app) announcements() *cobra.Command {
 				}
 			}
 			all := report.Announcements(s, f)
-			return a.rows(all, "No announcement.", report.AnnouncementHead, report.AnnouncementRows(s.Now, all))
+			return a.print(all, func(w io.Writer) {
+				a.observing(w, all)
+				a.rowsTo(w, "No announcement.", report.AnnouncementHead, report.AnnouncementRows(s.Now, all))
+			})
 		})
 	cmd.Flags().StringVar(&node, "node", "", "only those of this node")
 	cmd.Flags().StringVar(&service, "service", "", "only those of this Service: NAME or NAMESPACE/NAME")

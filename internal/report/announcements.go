@@ -55,7 +55,7 @@ func announcements(s *Snapshot) []Announcement {
 	announced := map[string]bool{}
 	all = slices.DeleteFunc(all, func(a Announcement) bool { return a.ownsL2() && a.Since.Before(latest[a.addr]) })
 	for _, a := range all {
-		announced[a.Service+" "+a.Address] = announced[a.Service+" "+a.Address] || a.Role == v1beta1.RoleOwner
+		announced[a.Service+" "+a.Address] = announced[a.Service+" "+a.Address] || a.Role == v1beta1.RoleOwner || a.observed()
 	}
 	// Between the word of one speaker that nobody announces an address, and that of another that it does, both are there.
 	all = slices.DeleteFunc(all, func(a Announcement) bool { return a.Role == v1beta1.RoleNone && announced[a.Service+" "+a.Address] })
@@ -66,7 +66,21 @@ func announcements(s *Snapshot) []Announcement {
 }
 
 func (a Announcement) ownsL2() bool {
-	return a.Role == v1beta1.RoleOwner && a.Protocol == v1beta1.ProtocolL2
+	return (a.Role == v1beta1.RoleOwner || a.observed()) && a.Protocol == v1beta1.ProtocolL2
+}
+
+// observed tells whether the node would announce the address, and does not, because its speaker only observes.
+func (a Announcement) observed() bool { return a.Role == v1beta1.RoleObserved }
+
+// Observing names the nodes that only observe, of those that say something.
+func Observing(all []Announcement) (nodes []string) {
+	for _, a := range all {
+		if a.observed() {
+			nodes = append(nodes, a.Node)
+		}
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
 }
 
 // unheard tells whether an announcement reaches nobody: no router has a session.
@@ -104,7 +118,7 @@ func AnnouncementRows(now time.Time, all []Announcement) [][]Cell {
 		switch {
 		case a.Role == v1beta1.RoleNone:
 			node.Text, role.Tone, via = "", Bad, Cell{a.Reason, Bad}
-		case a.Role == v1beta1.RoleStandIn:
+		case a.Role == v1beta1.RoleStandIn, a.observed():
 			role.Tone = Warn
 		case a.unheard():
 			role.Tone, via = Warn, Cell{"no session", Warn}
@@ -122,6 +136,8 @@ func (a Announcement) words(now time.Time) string {
 		return fmt.Sprintf("nobody announces it since %s: %s (%s)", age, a.Message, a.Reason)
 	case a.Role == v1beta1.RoleStandIn:
 		return fmt.Sprintf("node %s answers on %s in the owner's place since %s: the owner's speaker is being restarted", a.Node, list(a.Via), age)
+	case a.observed():
+		return fmt.Sprintf("node %s would announce it by %s on %s: its speaker only observes", a.Node, a.Protocol, list(a.Via))
 	case a.Protocol == v1beta1.ProtocolL2:
 		return fmt.Sprintf("node %s answers ARP or NDP for it on %s since %s", a.Node, list(a.Via), age)
 	case a.unheard():

@@ -201,8 +201,8 @@ const ownImage = "herald-controller"
 
 // rivals tells of what else gives Services without a class their addresses.
 func rivals(s *Snapshot, f Facts) []Finding {
-	if s.Class != "" {
-		return nil // only Services that name Herald are Herald's
+	if s.Class != "" || s.Observes() {
+		return nil // only Services that name Herald are Herald's, or none yet
 	}
 	var out []Finding
 	const remedy = "run only one of them for Services without a class: give Herald's controller --lb-class=" + service.Class + ", or the other one a class"

@@ -146,7 +146,7 @@ func (e *explainer) announcedNow(addr netip.Addr) {
 		if a.addr != addr {
 			continue
 		}
-		announced = announced || a.Role != v1beta1.RoleNone && !a.unheard()
+		announced = announced || a.Role != v1beta1.RoleNone && !a.unheard() && !a.observed()
 		if step.Text == "" {
 			step.Text = a.words(e.Now)
 		} else {

@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -83,6 +84,22 @@ func Setting(pod corev1.PodSpec, flag, fallback string) string {
 	}
 	return fallback
 }
+
+// Observes tells whether the controller gives nothing to Services, and only tells what it would.
+func (s *Snapshot) Observes() bool {
+	if s.Deployment == nil {
+		return false
+	}
+	pod := s.Deployment.Spec.Template.Spec
+	if len(pod.Containers) > 0 && slices.Contains(pod.Containers[0].Args, "--"+flagObserve) {
+		return true
+	}
+	on, err := strconv.ParseBool(Setting(pod, flagObserve, "false"))
+	return on && err == nil
+}
+
+// flagObserve is the flag of controllers and speakers that only observe.
+const flagObserve = "observe"
 
 // condition returns the condition of a type, the zero Condition when there is none.
 func condition(all []metav1.Condition, name string) metav1.Condition {

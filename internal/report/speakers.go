@@ -30,6 +30,8 @@ type Speaker struct {
 	Message  string `json:"message,omitempty"`
 	Version  string `json:"version,omitempty"`
 	Draining bool   `json:"draining,omitempty"`
+	// Observing: it announces nothing, and only tells what it would.
+	Observing bool `json:"observing,omitempty"`
 	// ServicePath is the status of the condition ServicePathHealthy.
 	ServicePath metav1.ConditionStatus `json:"servicePath,omitempty"`
 	Members     int32                  `json:"members"`
@@ -37,7 +39,7 @@ type Speaker struct {
 	Interfaces  []string               `json:"interfaces"`
 	Sessions    int                    `json:"sessions"`    // with BGP peers
 	Established int                    `json:"established"` // of them
-	Addresses   int                    `json:"addresses"`   // that it announces
+	Addresses   int                    `json:"addresses"`   // that it announces, or would
 }
 
 // Speakers tells of the speaker of every node, by node.
@@ -45,7 +47,7 @@ func Speakers(s *Snapshot) []Speaker {
 	dead, away := unseen(s), away(s)
 	held := map[string]map[netip.Addr]struct{}{}
 	for _, a := range announcements(s) {
-		if a.Role != v1beta1.RoleOwner {
+		if a.Role != v1beta1.RoleOwner && !a.observed() {
 			continue
 		}
 		if held[a.Node] == nil {
@@ -56,7 +58,7 @@ func Speakers(s *Snapshot) []Speaker {
 	out, known := []Speaker{}, map[string]bool{}
 	for _, sp := range s.Speakers {
 		known[sp.Name] = true
-		one := Speaker{Node: sp.Name, State: SpeakerReady, Version: sp.Status.Version, Draining: sp.Status.Draining,
+		one := Speaker{Node: sp.Name, State: SpeakerReady, Version: sp.Status.Version, Draining: sp.Status.Draining, Observing: sp.Status.Observing,
 			ServicePath: condition(sp.Status.Conditions, v1beta1.SpeakerServicePathHealthy).Status,
 			Members:     sp.Status.Gossip.Members, Missing: sp.Status.Gossip.Missing, Interfaces: []string{},
 			Sessions: len(sp.Status.Sessions), Addresses: len(held[sp.Name])}
@@ -104,6 +106,9 @@ func SpeakerRows(all []Speaker) [][]Cell {
 		}
 		if sp.Draining {
 			state = Cell{state.Text + ",Draining", Warn}
+		}
+		if sp.Observing {
+			state = Cell{state.Text + ",Observing", Warn}
 		}
 		members := Cell{Text: fmt.Sprint(sp.Members)}
 		if len(sp.Missing) > 0 {

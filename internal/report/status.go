@@ -30,13 +30,15 @@ type Controllers struct {
 	Ready   int32     `json:"ready"`
 	Leader  string    `json:"leader,omitempty"`
 	Renewed time.Time `json:"renewed"` // when the leader last said so
+	// Observing: they give nothing to Services, and only tell what they would.
+	Observing bool `json:"observing,omitempty"`
 }
 
 // Services counts those that are Herald's.
 type Services struct {
 	Total     int `json:"total"`
-	Addressed int `json:"addressed"` // that have all they ask for
-	Announced int `json:"announced"` // of whose addresses each is announced
+	Addressed int `json:"addressed"` // that have all they ask for; while controllers only observe, that have any address
+	Announced int `json:"announced"` // of whose addresses each is announced, or would be while controllers only observe
 }
 
 // Sessions counts those with routers.
@@ -60,6 +62,7 @@ func StatusOf(s *Snapshot) Status {
 			add(warning("IPAddressPool/"+p.Name, p.State, p.Message, "add addresses to spec.addresses, or create another pool"))
 		}
 	}
+	add(observers(s.Namespace, out)...)
 	out.Services = serviceFindings(s, add)
 	for _, p := range Peers(s) {
 		if p.State == "Disabled" {
@@ -82,6 +85,26 @@ func StatusOf(s *Snapshot) Status {
 	return out
 }
 
+// observers tells of programs that only observe.
+func observers(namespace string, st Status) []Finding {
+	const remedy = "compare with heraldctl observe; to put Herald to work, apply its manifest without --observe"
+	var out []Finding
+	if st.Controllers.Observing {
+		out = append(out, warning("Deployment/"+namespace+"/herald-controller", "Observing", "the controllers only observe: they give nothing to Services", remedy))
+	}
+	n := 0
+	for _, sp := range st.Speakers {
+		if sp.Observing {
+			n++
+		}
+	}
+	if n > 0 {
+		out = append(out, warning("DaemonSet/"+namespace+"/herald-speaker", "Observing",
+			fmt.Sprintf("%d of %s only observe: they announce nothing", n, Count(len(st.Speakers), "speaker")), remedy))
+	}
+	return out
+}
+
 func poolConditions(s *Snapshot, name string) []metav1.Condition {
 	for _, p := range s.Resources.Pools {
 		if p.Name == name {
@@ -92,7 +115,7 @@ func poolConditions(s *Snapshot, name string) []metav1.Condition {
 }
 
 func controllers(s *Snapshot, add func(...Finding)) Controllers {
-	var c Controllers
+	c := Controllers{Observing: s.Observes()}
 	object := "Deployment/" + s.Namespace + "/herald-controller"
 	if d := s.Deployment; d != nil {
 		c.Desired, c.Ready = 1, d.Status.ReadyReplicas
@@ -167,7 +190,12 @@ func serviceFindings(s *Snapshot, add func(...Finding)) Services {
 		name := svc.Namespace + "/" + svc.Name
 		object, more := "Service/"+name, "heraldctl explain service "+name
 		allocated := service.Condition(svc)
+		held := service.HeldBy(svc)
 		switch {
+		case s.Observes():
+			if len(held) > 0 {
+				n.Addressed++
+			}
 		case allocated == nil:
 			add(failure(object, "NotConsidered", "no controller has looked at it yet", "see that a controller is ready and serves its class"))
 		case allocated.Status != metav1.ConditionTrue:
@@ -175,13 +203,12 @@ func serviceFindings(s *Snapshot, add func(...Finding)) Services {
 		default:
 			n.Addressed++
 		}
-		held := service.HeldBy(svc)
-		if !service.Marked(svc) || len(held) == 0 || s.Missed("AnnouncementSlices") {
+		if !service.Marked(svc) && !s.Observes() || len(held) == 0 || s.Missed("AnnouncementSlices") {
 			continue
 		}
 		all := true
 		for _, h := range held {
-			f, ok := announced(object, h.Addr.String(), more, told[name])
+			f, ok := announced(object, h.Addr.String(), more, told[name], s.Observes())
 			if !ok {
 				all = false
 				add(f)
@@ -194,14 +221,17 @@ func serviceFindings(s *Snapshot, add func(...Finding)) Services {
 	return n
 }
 
-// announced tells whether somebody announces an address, and if not, why.
-func announced(object, addr, more string, told []Announcement) (Finding, bool) {
+// announced tells whether somebody announces an address, and if not, why. Where all only observe, it is enough that
+// somebody would.
+func announced(object, addr, more string, told []Announcement, observing bool) (Finding, bool) {
 	f := failure(object, "NotAnnounced", addr+" is announced by nobody, and no speaker says why", more)
 	for _, a := range told {
 		switch {
 		case a.Address != addr:
 		case a.Role == v1beta1.RoleNone:
 			f = failure(object, a.Reason, addr+" is announced by nobody: "+a.Message, more)
+		case a.observed() && !observing:
+			f = failure(object, "Observing", addr+" is announced by nobody: the speaker of node "+a.Node+" only observes", more)
 		case a.unheard():
 			f = failure(object, "NoSession", addr+" would be told to routers by node "+a.Node+", which has no session with any", "heraldctl peers")
 		default:
@@ -238,21 +268,34 @@ func (st Status) Summary() [][]Cell {
 	if c.Leader != "" {
 		line += ", leader " + c.Leader
 	}
+	if c.Observing {
+		line += ", only observing"
+	}
 	controllers := Cell{line, Good}
 	if c.Ready < c.Desired || c.Ready == 0 {
 		controllers.Tone = Bad
 	}
-	ready := 0
+	ready, observing := 0, 0
 	for _, sp := range st.Speakers {
+		if sp.Observing {
+			observing++
+		}
 		if sp.State == SpeakerReady {
 			ready++
 		}
 	}
 	speakers := Cell{fmt.Sprintf("%d of %d ready", ready, len(st.Speakers)), Good}
+	if observing > 0 {
+		speakers = Cell{fmt.Sprintf("%s, %d only observing", speakers.Text, observing), Warn}
+	}
 	if ready < len(st.Speakers) || ready == 0 {
 		speakers.Tone = Bad
 	}
-	services := Cell{fmt.Sprintf("%d, %d with their addresses, %d announced", st.Services.Total, st.Services.Addressed, st.Services.Announced), Good}
+	words := "%d, %d with their addresses, %d announced"
+	if c.Observing {
+		words = "%d, %d with an address, given by somebody else, %d of them would be announced"
+	}
+	services := Cell{fmt.Sprintf(words, st.Services.Total, st.Services.Addressed, st.Services.Announced), Good}
 	if st.Services.Addressed < st.Services.Total || st.Services.Announced < st.Services.Total {
 		services.Tone = Warn
 	}

@@ -39,6 +39,8 @@ const (
 	ReasonNoSession = "NoSession"
 	// ReasonNodesNotReady: all nodes that announced an address by BGP are not Ready, so what they said may be of yesterday.
 	ReasonNodesNotReady = "NodesNotReady"
+	// ReasonObserving: speakers would announce an address, and only observe.
+	ReasonObserving = "Observing"
 	// ReasonNotReported: no speaker has told anything of an address.
 	ReasonNotReported = "NotReported"
 )
