@@ -14,9 +14,10 @@ import (
 )
 
 var (
-	rounds = flag.Int("rounds", 20, "how often each fault happens")
-	busy   = flag.Duration("busy", 2*time.Minute, "how long every core is kept busy twice over")
-	many   = flag.Int("addresses", 10000, "how many addresses a router is told")
+	rounds  = flag.Int("rounds", 20, "how often each fault happens")
+	busy    = flag.Duration("busy", 2*time.Minute, "how long every core is kept busy twice over")
+	frrBusy = flag.Duration("frr-busy", 0, "the same with FRR in Herald's place; 0 is as long")
+	many    = flag.Int("addresses", 10000, "how many addresses a router is told")
 )
 
 // bench is this run: the lab that is up, and the figures so far.
