@@ -2,7 +2,9 @@ package parts
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 )
@@ -30,4 +32,19 @@ func (c Cache) FRR(ctx context.Context) (FRR, error) {
 	}
 	f.LibraryPath, err = libraryPath(dir)
 	return f, err
+}
+
+// FetchRouters has BIRD and FRR ready for tests that are to run them in a namespace from which nothing can be fetched. What it
+// is doing, and why it cannot, it says to out: tests that need neither go on without.
+func FetchRouters(out io.Writer) {
+	dir, err := CacheDir()
+	if err == nil {
+		c := Cache{Dir: dir, Progress: func(s string) { fmt.Fprintln(out, s) }}
+		_, errFRR := c.FRR(context.Background())
+		_, errBIRD := c.Router(context.Background())
+		err = errors.Join(errFRR, errBIRD)
+	}
+	if err != nil {
+		fmt.Fprintln(out, "the tests against other makes will fail:", err)
+	}
 }

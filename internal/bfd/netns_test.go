@@ -3,7 +3,6 @@ package bfd
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -34,7 +33,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(inNamespace) != "" || os.Geteuid() != 0 {
 		os.Exit(m.Run())
 	}
-	fetchRouters()
+	parts.FetchRouters(os.Stderr)
 	runtime.LockOSThread() // Pdeathsig is sent when the thread that started the child ends
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), inNamespace+"=1")
@@ -49,21 +48,6 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(0)
-}
-
-// fetchRouters has the programs of other makes ready, which cannot be fetched from a namespace that leads nowhere.
-func fetchRouters() {
-	flag.Parse()
-	dir, err := parts.CacheDir()
-	if err == nil {
-		c := parts.Cache{Dir: dir, Progress: func(s string) { fmt.Fprintln(os.Stderr, s) }}
-		_, errFRR := c.FRR(context.Background())
-		_, errBIRD := c.Router(context.Background())
-		err = errors.Join(errFRR, errBIRD)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "the tests against other makes will fail:", err)
-	}
 }
 
 // The addresses of a link: the node's, and the router's.

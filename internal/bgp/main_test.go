@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"heraldlb.io/herald/e2etest/parts"
 )
 
 const inNamespace = "HERALD_TEST_NETNS"
@@ -28,6 +30,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	flag.Parse()
+	parts.FetchRouters(os.Stderr)
 	given := func(name string) string { return flag.Lookup("test." + name).Value.String() }
 	var listed bytes.Buffer
 	code := inOwnNamespace(&listed, "-test.list="+cmp.Or(given("run"), "."))
