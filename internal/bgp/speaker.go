@@ -13,6 +13,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/osrg/gobgp/v4/api"
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
+	"github.com/osrg/gobgp/v4/pkg/config/oc"
 	gobgp "github.com/osrg/gobgp/v4/pkg/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
@@ -172,7 +173,11 @@ func start(routerID, listen netip.Addr, logger log.Logger, sessions *sessions) (
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	e.unwatch = cancel
-	global := &api.Global{Asn: placeholderASN, RouterId: routerID.String(), ListenPort: -1}
+	global := &api.Global{
+		Asn: placeholderASN, RouterId: routerID.String(), ListenPort: -1,
+		// GoBGP keeps two empty tables for each family that it is not told to leave out, of half a megabyte together.
+		Families: []uint32{uint32(oc.AFI_SAFI_TYPE_IPV4_UNICAST.ToInt()), uint32(oc.AFI_SAFI_TYPE_IPV6_UNICAST.ToInt())},
+	}
 	if e.listens {
 		global.ListenPort, global.ListenAddresses = port, []string{listen.String()}
 	}
