@@ -112,18 +112,20 @@ type BGPAdvertisementSpec struct {
 	ASPathPrepend int32 `json:"asPathPrepend,omitempty"`
 
 	// communities are attached to each route: a value (64512:100), a large one (large:64512:1:2), a route target or a
-	// route origin (rt:64512:100, soo:192.0.2.1:100), a well-known name (no-export, no-advertise, no-export-subconfed,
-	// no-peer, graceful-shutdown, accept-own, blackhole, llgr-stale, no-llgr) or a name that a Community gives.
+	// route origin (rt:64512:100, soo:192.0.2.1:100), a link bandwidth in bytes a second (lb:64512:125000000), a well-known
+	// name (no-export, no-advertise, no-export-subconfed, no-peer, graceful-shutdown, accept-own, blackhole, llgr-stale,
+	// no-llgr) or a name that a Community gives.
 	//
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=64
-	// +kubebuilder:validation:items:XValidation:rule=`self.matches('^([0-9]{1,5}:[0-9]{1,5}|large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}|(rt|soo):([0-9]{1,10}|[0-9]{1,3}([.][0-9]{1,3}){3}):[0-9]{1,10}|[A-Za-z][A-Za-z0-9._-]*)$')`,message="write a community as 64512:100, a large one as large:64512:1:2, an extended one as rt:64512:100 or soo:64512:100, or the name of one"
+	// +kubebuilder:validation:items:XValidation:rule=`self.matches('^([0-9]{1,5}:[0-9]{1,5}|large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}|(rt|soo):([0-9]{1,10}|[0-9]{1,3}([.][0-9]{1,3}){3}):[0-9]{1,10}|lb:[0-9]{1,5}:[0-9]{1,10}|[A-Za-z][A-Za-z0-9._-]*)$')`,message="write a community as 64512:100, a large one as large:64512:1:2, an extended one as rt:64512:100, soo:64512:100 or lb:64512:125000000, or the name of one"
 	// +kubebuilder:validation:items:XValidation:rule=`!self.matches('^[0-9]{1,5}:[0-9]{1,5}$') || self.split(':').all(n, int(n) <= 65535)`,message="each half of a community is 65535 at most: write larger ones as large:64512:1:2"
 	// +kubebuilder:validation:items:XValidation:rule=`!self.matches('^large(:[0-9]{1,10}){3}$') || self.substring(6).split(':').all(n, int(n) <= 4294967295)`,message="each part of a large community is 4294967295 at most"
 	// +kubebuilder:validation:items:XValidation:rule=`!self.matches('^(rt|soo):[0-9]{1,10}:[0-9]{1,10}$') || (int(self.split(':')[1]) <= 4294967295 && int(self.split(':')[2]) <= (int(self.split(':')[1]) <= 65535 ? 4294967295 : 65535))`,message="the number of an extended community is 65535 at most, and 4294967295 after an AS number up to 65535"
 	// +kubebuilder:validation:items:XValidation:rule=`!self.matches('^(rt|soo):[0-9]{1,3}[.]') || (isIP(self.split(':')[1]) && int(self.split(':')[2]) <= 65535)`,message="the space of an extended community is an AS number or an IPv4 address, and the number after an address is 65535 at most"
+	// +kubebuilder:validation:items:XValidation:rule=`!self.matches('^lb:[0-9]{1,5}:[0-9]{1,10}$') || (int(self.split(':')[1]) <= 65535 && int(self.split(':')[2]) >= 1 && int(self.split(':')[2]) <= 4294967295)`,message="a link bandwidth has an AS number, 65535 at most, and bytes a second, 1 to 4294967295"
 	// +listType=set
 	// +optional
 	Communities []string `json:"communities,omitempty"`

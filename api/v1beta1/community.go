@@ -40,16 +40,17 @@ type CommunityAlias struct {
 	// +kubebuilder:validation:XValidation:rule=`!(self in ['no-export', 'no-advertise', 'no-export-subconfed', 'no-peer', 'graceful-shutdown', 'accept-own', 'blackhole', 'llgr-stale', 'no-llgr'])`,message="is a well-known community, which BGPAdvertisements can use without this: choose another name"
 	Name string `json:"name"`
 
-	// value is a community (64512:100), a large one (large:64512:1:2), a route target (rt:64512:100) or a route origin
-	// (soo:192.0.2.1:100).
+	// value is a community (64512:100), a large one (large:64512:1:2), a route target (rt:64512:100), a route origin
+	// (soo:192.0.2.1:100) or a link bandwidth in bytes a second (lb:64512:125000000).
 	//
 	// +kubebuilder:validation:MinLength=3
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule=`self.matches('^([0-9]{1,5}:[0-9]{1,5}|large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}|(rt|soo):([0-9]{1,10}|[0-9]{1,3}([.][0-9]{1,3}){3}):[0-9]{1,10})$')`,message="write a community as 64512:100, a large one as large:64512:1:2, or an extended one as rt:64512:100 or soo:64512:100"
+	// +kubebuilder:validation:XValidation:rule=`self.matches('^([0-9]{1,5}:[0-9]{1,5}|large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}|(rt|soo):([0-9]{1,10}|[0-9]{1,3}([.][0-9]{1,3}){3}):[0-9]{1,10}|lb:[0-9]{1,5}:[0-9]{1,10})$')`,message="write a community as 64512:100, a large one as large:64512:1:2, or an extended one as rt:64512:100, soo:64512:100 or lb:64512:125000000"
 	// +kubebuilder:validation:XValidation:rule=`!self.matches('^[0-9]{1,5}:[0-9]{1,5}$') || self.split(':').all(n, int(n) <= 65535)`,message="each half of a community is 65535 at most: write larger ones as large:64512:1:2"
 	// +kubebuilder:validation:XValidation:rule=`!self.matches('^large(:[0-9]{1,10}){3}$') || self.substring(6).split(':').all(n, int(n) <= 4294967295)`,message="each part of a large community is 4294967295 at most"
 	// +kubebuilder:validation:XValidation:rule=`!self.matches('^(rt|soo):[0-9]{1,10}:[0-9]{1,10}$') || (int(self.split(':')[1]) <= 4294967295 && int(self.split(':')[2]) <= (int(self.split(':')[1]) <= 65535 ? 4294967295 : 65535))`,message="the number of an extended community is 65535 at most, and 4294967295 after an AS number up to 65535"
 	// +kubebuilder:validation:XValidation:rule=`!self.matches('^(rt|soo):[0-9]{1,3}[.]') || (isIP(self.split(':')[1]) && int(self.split(':')[2]) <= 65535)`,message="the space of an extended community is an AS number or an IPv4 address, and the number after an address is 65535 at most"
+	// +kubebuilder:validation:XValidation:rule=`!self.matches('^lb:[0-9]{1,5}:[0-9]{1,10}$') || (int(self.split(':')[1]) <= 65535 && int(self.split(':')[2]) >= 1 && int(self.split(':')[2]) <= 4294967295)`,message="a link bandwidth has an AS number, 65535 at most, and bytes a second, 1 to 4294967295"
 	Value string `json:"value"`
 }
 

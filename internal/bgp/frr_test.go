@@ -39,6 +39,7 @@ router bgp 64513
 		Extended: []config.ExtendedCommunity{
 			{Type: config.RouteTarget, ASN: 64512, Number: 70000}, {Type: config.RouteTarget, ASN: 4200000000, Number: 7},
 			{Type: config.RouteOrigin, Address: netip.MustParseAddr("192.0.2.1"), Number: 8},
+			{Type: config.LinkBandwidth, ASN: 64512, Number: 125_000_000},
 		},
 	}
 	s := newSpeaker(t)
@@ -47,7 +48,7 @@ router bgp 64513
 		"203.0.113.2/32":    {{Peers: []string{"six"}}},
 		"2001:db8:2::1/128": {{}},
 	}))
-	has(t, f.route, "203.0.113.1/32", "64512 64512", "metric 7", "Large Community: 64512:1:2", "Extended Community: RT:64512:70000 SoO:192.0.2.1:8 RT:4200000000:7", "no-export", "from 192.0.2.11")
+	has(t, f.route, "203.0.113.1/32", "64512 64512", "metric 7", "Large Community: 64512:1:2", "RT:64512:70000 SoO:192.0.2.1:8 RT:4200000000:7", "LB:64512:125000000", "no-export", "from 192.0.2.11")
 	has(t, f.route, "203.0.113.2/32", "64555\n", "192.0.2.11 from 2001:db8:1::11")
 	has(t, f.route, "2001:db8:2::1/128", "2001:db8:1::11 from 2001:db8:1::11")
 

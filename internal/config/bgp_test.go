@@ -154,7 +154,7 @@ func TestWhatAnAdvertisementOfBGPAttaches(t *testing.T) {
 	cfg, problems := judged(t,
 		"Community names o {communities: [{name: rack, value: '64512:7'}, {name: site, value: 'large:1:2:3'}]}",
 		"BGPAdvertisement a o {localPref: 0, med: 4294967295, asPathPrepend: 2, communities: [site, no-export, '64512:7', rack, 'large:1:2:2', '0:1', "+
-			"'soo:4200000000:65535', 'rt:192.0.2.1:7', 'rt:65535:4294967295', 'rt:64512:7', 'rt:64512:7']}")
+			"'soo:4200000000:65535', 'rt:192.0.2.1:7', 'rt:65535:4294967295', 'rt:64512:7', 'rt:64512:7', 'lb:64512:4294967295']}")
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
@@ -166,6 +166,7 @@ func TestWhatAnAdvertisementOfBGPAttaches(t *testing.T) {
 		Standard: []uint32{1, 64512<<16 | 7, 0xffffff01},
 		Large:    []config.LargeCommunity{{1, 2, 2}, {1, 2, 3}},
 		Extended: []config.ExtendedCommunity{
+			{Type: config.LinkBandwidth, ASN: 64512, Number: 4294967295},
 			{Type: config.RouteTarget, ASN: 64512, Number: 7}, {Type: config.RouteTarget, ASN: 65535, Number: 4294967295},
 			{Type: config.RouteTarget, Address: netip.MustParseAddr("192.0.2.1"), Number: 7}, {Type: config.RouteOrigin, ASN: 4200000000, Number: 65535},
 		},

@@ -23,18 +23,19 @@ type Communities struct {
 type LargeCommunity [3]uint32
 
 // ExtendedCommunity is a route target or a route origin (RFC 4360, RFC 5668): a number within the space of an AS or of an
-// IPv4 address.
+// IPv4 address. Or it is a link bandwidth (draft-ietf-idr-link-bandwidth): an AS, and the number is bytes a second.
 type ExtendedCommunity struct {
-	Type    string     // RouteTarget or RouteOrigin
+	Type    string     // RouteTarget, RouteOrigin or LinkBandwidth
 	Address netip.Addr // invalid when it is ASN that gives the space
-	ASN     uint32
-	Number  uint32 // of 16 bits, and of 32 where ASN has 16
+	ASN     uint32     // of 16 bits for a LinkBandwidth
+	Number  uint32     // of 16 bits, and of 32 where ASN has 16
 }
 
 // The types of extended communities, as they are written.
 const (
-	RouteTarget = "rt"
-	RouteOrigin = "soo"
+	RouteTarget   = "rt"
+	RouteOrigin   = "soo"
+	LinkBandwidth = "lb"
 )
 
 // Add adds all of another.
@@ -79,7 +80,7 @@ func WellKnownCommunity(name string) (value string, ok bool) {
 
 var communityName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{0,63}$`)
 
-// parseCommunity reads one value: 64512:100, large:64512:1:2, rt:64512:100 or soo:192.0.2.1:100.
+// parseCommunity reads one value: 64512:100, large:64512:1:2, rt:64512:100, soo:192.0.2.1:100 or lb:64512:125000000.
 func parseCommunity(value string) (Communities, error) {
 	kind, rest, _ := strings.Cut(value, ":")
 	switch kind {
@@ -96,11 +97,17 @@ func parseCommunity(value string) (Communities, error) {
 				"the number is 65535 at most, and 4294967295 after an AS number up to 65535", value, kind)
 		}
 		return Communities{Extended: []ExtendedCommunity{e}}, nil
+	case LinkBandwidth:
+		n, ok := parts(rest, 2, 32)
+		if !ok || n[0] > 0xffff || n[1] == 0 {
+			return Communities{}, fmt.Errorf("%q is no link bandwidth: write an AS number, 65535 at most, and bytes a second, 1 to 4294967295, as lb:64512:125000000", value)
+		}
+		return Communities{Extended: []ExtendedCommunity{{Type: kind, ASN: n[0], Number: n[1]}}}, nil
 	}
 	n, ok := parts(value, 2, 16)
 	if !ok {
 		return Communities{}, fmt.Errorf("%q is no community: write two numbers, each 65535 at most, as 64512:100, a large one as large:64512:1:2, "+
-			"or an extended one as rt:64512:100 or soo:64512:100", value)
+			"or an extended one as rt:64512:100, soo:64512:100 or lb:64512:125000000", value)
 	}
 	return Communities{Standard: []uint32{n[0]<<16 | n[1]}}, nil
 }
@@ -202,6 +209,15 @@ func (b *builder) communities(v *verdict, in []string) Communities {
 		} else {
 			v.unresolved(field, ReasonCommunityNotFound, "no Community in force gives the name %s: create one, or see its condition Accepted", s)
 		}
+	}
+	bandwidths := 0
+	for _, e := range out.Extended {
+		if e.Type == LinkBandwidth {
+			bandwidths++
+		}
+	}
+	if bandwidths > 1 {
+		v.refuse("spec.communities", ReasonConflictingFields, "a route has one link bandwidth: write one lb:AS:BYTES")
 	}
 	return out
 }
