@@ -36,9 +36,10 @@ func newPair(t *testing.T, name string, n int, inBIRD, inFRR, neighborOfFRR stri
 	return p
 }
 
+// birdOf is such a BIRD. It listens again a second after BFD has ended a session, and not a minute.
 func birdOf(n int, more string) string {
 	return fmt.Sprintf("protocol bfd { interface \"*\" { interval 300 ms; multiplier 3; }; }\n"+
-		"protocol bgp tor { local 198.18.%[1]d.1 as 64513; neighbor 198.18.%[1]d.11 as 64512; passive; %[2]s }\n", n, more)
+		"protocol bgp tor { local 198.18.%[1]d.1 as 64513; neighbor 198.18.%[1]d.11 as 64512; passive; error wait time 1, 1; %[2]s }\n", n, more)
 }
 
 // updates are how many of them each router has received since its session began.
@@ -225,8 +226,9 @@ func TestWhatBFDMakesOfARestart(t *testing.T) {
 		"lost {peerAddress: 198.18.60.1, myASN: 64512, peerASN: 64513, bfdProfile: steady, gracefulRestart: {}}",
 	)
 	begin := func() (*Speaker, *bfd.Monitor) {
-		s := another()
+		s := newSpeaker(t)
 		m := monitor(t, s)
+		t.Cleanup(func() { _ = m.Close() }) // unless the test came to its end
 		s.Apply(peers, toAll("203.0.113.1/32"))
 		for _, p := range peers {
 			eventually(t, p.Name+" is established, and BFD up", func() bool {

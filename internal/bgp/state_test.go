@@ -15,7 +15,7 @@ import (
 // changes takes what Changed tells until a peer's session is as wanted.
 func changes(t *testing.T, s *Speaker, peer string, so func(Session) bool) Session {
 	t.Helper()
-	timeout := time.After(15 * time.Second)
+	timeout := time.After(testPatience)
 	for {
 		if got := sessionOf(s, peer); so(got) {
 			return got

@@ -2,9 +2,11 @@ package bgp
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,38 +52,44 @@ func onlyLinkLocal(t *testing.T, nl *netlink.Handle, name, wanted string) {
 	}
 }
 
-// newLink makes a host whose link has link-local addresses only: fe80::11 at the node, and one at the router. Each test has
-// links of its own names: for a minute, Go takes a name for the interface that had it before.
-func newLink(t *testing.T, name, router string) *host {
+// linksMade counts what newLink has made.
+var linksMade atomic.Int32
+
+// newLink makes a host whose link has link-local addresses only: fe80::11 at the node, and one at the router. No name is
+// used twice by a process: for a minute, Go takes it for the interface that had it before.
+func newLink(t *testing.T, router string) (h *host, name string) {
 	t.Helper()
-	h := newHost(t, name, []string{"fe80::11/64"}, []string{router})
+	name = fmt.Sprintf("un%d", linksMade.Add(1))
+	h = newHost(t, name, []string{"fe80::11/64"}, []string{router})
 	here, err := netlink.NewHandle()
 	check(t, err)
 	t.Cleanup(here.Close)
 	onlyLinkLocal(t, here, name, "fe80::11/64")
 	onlyLinkLocal(t, h.nl, name, router)
-	return h
+	return h, name
 }
 
-const unnumberedFRR = `
+func unnumberedFRR(link string) string {
+	return strings.ReplaceAll(`
 router bgp 64513
  bgp router-id 192.0.2.1
  no bgp ebgp-requires-policy
- neighbor un0 interface remote-as external
- neighbor un0 password secret
- neighbor un0 bfd
+ neighbor LINK interface remote-as external
+ neighbor LINK password secret
+ neighbor LINK bfd
  address-family ipv6 unicast
-  neighbor un0 activate
+  neighbor LINK activate
  exit-address-family
 
 bfd
-`
+`, "LINK", link)
+}
 
 func TestUnnumberedFRR(t *testing.T) {
 	parallel(t)
-	h := newLink(t, "un0", "fe80::1/64")
-	f := newFRR(h, unnumberedFRR)
-	peers := peersOf(t, "tor {interface: un0, myASN: 64512, dynamicASN: external, passwordSecret: {name: s}}")
+	h, link := newLink(t, "fe80::1/64")
+	f := newFRR(h, unnumberedFRR(link))
+	peers := peersOf(t, "tor {interface: "+link+", myASN: 64512, dynamicASN: external, passwordSecret: {name: s}}")
 	peers[0].Password = "secret"
 	peers[0].BFD = &config.BFDProfile{ReceiveInterval: 300 * time.Millisecond, TransmitInterval: 300 * time.Millisecond, DetectMultiplier: 3}
 	s := newSpeaker(t)
@@ -99,24 +107,24 @@ func TestUnnumberedFRR(t *testing.T) {
 		}
 		eventually(t, "BFD is up, with "+router, func() bool {
 			got := sessionOf(s, "tor")
-			return got.Address == netip.MustParseAddr(router+"%un0") && got.BFD != nil && got.BFD.State == bfd.Up
+			return got.Address == netip.MustParseAddr(router+"%"+link) && got.BFD != nil && got.BFD.State == bfd.Up
 		})
 	}
 	found(f, "fe80::1")
 
 	t.Log("another router takes its place")
 	f.stop()
-	there, err := h.nl.LinkByName("un0")
+	there, err := h.nl.LinkByName(link)
 	check(t, err)
 	check(t, h.nl.LinkSetDown(there)) // which takes its addresses
 	check(t, h.nl.AddrAdd(there, address(t, "fe80::2/64")))
 	eventually(t, "the node's kernel says so", func() bool { // at most once a second
-		here, err := netlink.LinkByName("un0")
+		here, err := netlink.LinkByName(link)
 		return err == nil && here.Attrs().OperState != netlink.OperUp
 	})
 	check(t, h.nl.LinkSetUp(there))
-	onlyLinkLocal(t, h.nl, "un0", "fe80::2/64")
-	found(newFRR(h, unnumberedFRR), "fe80::2")
+	onlyLinkLocal(t, h.nl, link, "fe80::2/64")
+	found(newFRR(h, unnumberedFRR(link)), "fe80::2")
 }
 
 // sendsTo returns the next hop of a prefix in the host's kernel, empty when there is none.
@@ -141,12 +149,13 @@ func (h *host) sendsTo(prefix string) string {
 
 func TestUnnumberedBIRD(t *testing.T) {
 	parallel(t)
-	b := newBIRD(newLink(t, "un1", "fe80::1/64"), unnumberedBIRD("un1"))
+	h, link := newLink(t, "fe80::1/64")
+	b := newBIRD(h, unnumberedBIRD(link))
 	s := newSpeaker(t)
 	run(t, s)
-	s.Apply(peersOf(t, "tor {interface: un1, myASN: 64512, peerASN: 64513}"), toAll("203.0.113.1/32", "2001:db8:2::1/128"))
-	has(t, b.route, "203.0.113.1/32", "BGP.as_path: 64512", "BGP.next_hop: :: fe80::11", "via fe80::11 on un1")
-	has(t, b.route, "2001:db8:2::1/128", "BGP.as_path: 64512", "via fe80::11 on un1")
+	s.Apply(peersOf(t, "tor {interface: "+link+", myASN: 64512, peerASN: 64513}"), toAll("203.0.113.1/32", "2001:db8:2::1/128"))
+	has(t, b.route, "203.0.113.1/32", "BGP.as_path: 64512", "BGP.next_hop: :: fe80::11", "via fe80::11 on "+link)
+	has(t, b.route, "2001:db8:2::1/128", "BGP.as_path: 64512", "via fe80::11 on "+link)
 }
 
 func unnumberedBIRD(link string) string {
@@ -163,13 +172,14 @@ protocol bgp nodes {
 func TestRoutersOfOneLinkLocalAddressAreToldTheirOwn(t *testing.T) {
 	noRace(t)
 	parallel(t)
-	b := newBIRD(newLink(t, "un2", "fe80::1/64"), unnumberedBIRD("un2"))
-	c := newBIRD(newLink(t, "un3", "fe80::1/64"), unnumberedBIRD("un3"))
+	hb, first := newLink(t, "fe80::1/64")
+	hc, second := newLink(t, "fe80::1/64")
+	b, c := newBIRD(hb, unnumberedBIRD(first)), newBIRD(hc, unnumberedBIRD(second))
 	s := newSpeaker(t)
 	run(t, s)
 	peers := peersOf(t,
-		"first {interface: un2, myASN: 64512, peerASN: 64513}",
-		"second {interface: un3, myASN: 64512, peerASN: 64513}",
+		"first {interface: "+first+", myASN: 64512, peerASN: 64513}",
+		"second {interface: "+second+", myASN: 64512, peerASN: 64513}",
 	)
 	s.Apply(peers, prefixes(map[string][]Route{
 		"203.0.113.1/32": {{Peers: []string{"first"}}},

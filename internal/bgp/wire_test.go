@@ -92,7 +92,7 @@ func number(n uint32) *uint32 { return &n }
 func has(t *testing.T, route func(string) string, prefix string, wanted ...string) {
 	t.Helper()
 	last := ""
-	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(testPatience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		last = route(prefix)
 		all := last != ""
 		for _, w := range wanted {
@@ -102,7 +102,7 @@ func has(t *testing.T, route func(string) string, prefix string, wanted ...strin
 			return
 		}
 	}
-	t.Fatalf("waited 15 s for %s with %q; the router has: %s", prefix, wanted, last)
+	t.Fatalf("waited %s for %s with %q; the router has: %s", testPatience, prefix, wanted, last)
 }
 
 func hasNot(t *testing.T, route func(string) string, prefix string) {
