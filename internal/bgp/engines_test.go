@@ -3,7 +3,10 @@ package bgp
 import (
 	"maps"
 	"net/netip"
+	"runtime"
 	"testing"
+
+	"github.com/go-kit/log"
 
 	"heraldlb.io/herald/internal/config"
 )
@@ -46,5 +49,21 @@ func TestSeats(t *testing.T) {
 		if seated = seats(peers, c.places, seated); !maps.Equal(seated, c.want) {
 			t.Errorf("%s: got %+v, want %+v", c.name, seated, c.want)
 		}
+	}
+}
+
+func TestAnEngineNeedsLittleMemory(t *testing.T) {
+	inUse := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := inUse()
+	e, err := start(netip.MustParseAddr("192.0.2.11"), netip.Addr{}, log.NewNopLogger(), newSessions(log.NewNopLogger()))
+	check(t, err)
+	defer e.stop(false)
+	if after := inUse(); after > before+4<<20 {
+		t.Errorf("GoBGP without a peer has %d KiB in use", (after-before)>>10)
 	}
 }

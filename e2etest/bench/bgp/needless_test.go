@@ -46,9 +46,9 @@ func BenchmarkNeedless(b *testing.B) {
 	s := set(b)
 	s.Ready(b)
 	h := &herald{scene: s}
-	address := h.begin(b, byBFD)
+	address := h.begin(b, byHoldTimer) // BFD's false alarms, on a busy machine, are for BenchmarkBusy to count
 	defer h.end(b)
-	counters := []string{"herald_bgp_updates_sent_total", "herald_bgp_sessions_established_total", "herald_bfd_session_failures_total"}
+	counters := []string{"herald_bgp_updates_sent_total", "herald_bgp_sessions_established_total"}
 	count := func() (out []float64) {
 		stage.Until(b, func(ctx context.Context) error {
 			out = nil
