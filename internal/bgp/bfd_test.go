@@ -28,7 +28,7 @@ func watchPaths(t *testing.T, s *Speaker) {
 
 func TestStrictModeWaitsForBFD(t *testing.T) {
 	b := newBIRD(newHost(t, "up0", nodeAddresses, routerAddresses), `
-protocol bfd bfd1 { disabled; interface "up0" { interval 50 ms; multiplier 3; }; }
+protocol bfd bfd1 { disabled; interface "up0" { interval 300 ms; multiplier 3; }; }
 protocol bgp tor { local 192.0.2.1 as 64513; neighbor 192.0.2.11 as 64512; bfd on; connect retry time 1; connect delay time 1; error wait time 1, 2; ipv4 { import all; export none; }; }
 `)
 	f := newFRR(newHost(t, "up1", []string{"198.51.100.11/24"}, []string{"198.51.100.1/24"}), `
@@ -41,13 +41,13 @@ router bgp 64513
 
 bfd
  peer 198.51.100.11 local-address 198.51.100.1 interface up1
-  transmit-interval 50
-  receive-interval 50
+  transmit-interval 300
+  receive-interval 300
   shutdown
 `)
 	peers := peersOf(t,
-		"bird {peerAddress: 192.0.2.1, myASN: 64512, peerASN: 64513, passive: true, bfdStrictMode: true, bfdProfile: quick}",
-		"frr {peerAddress: 198.51.100.1, myASN: 64512, peerASN: 64513, connectTime: 2s, bfdStrictMode: true, bfdProfile: quick}",
+		"bird {peerAddress: 192.0.2.1, myASN: 64512, peerASN: 64513, passive: true, bfdStrictMode: true, bfdProfile: steady}",
+		"frr {peerAddress: 198.51.100.1, myASN: 64512, peerASN: 64513, connectTime: 2s, bfdStrictMode: true, bfdProfile: steady}",
 	)
 	s := newSpeaker(t)
 	watchPaths(t, s)

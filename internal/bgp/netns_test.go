@@ -159,8 +159,9 @@ func noRace(t *testing.T) {
 	}
 }
 
-// testPatience bounds every wait: a machine with much else to do takes long.
-const testPatience = time.Minute
+// testPatience bounds every wait: a machine with much else to do takes long, and a router that gave no reason is asked again after
+// a minute.
+const testPatience = 2 * time.Minute
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()

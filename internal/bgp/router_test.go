@@ -135,7 +135,9 @@ func startFRR(h *host, conf string, kernel bool) *frr {
 		daemon("bfdd", append(zebra, "--bfdctl", filepath.Join(f.dir, "bfdd.sock"), "-f", filepath.Join(f.dir, "bfdd.conf"))...)
 	}
 	daemon("bgpd", append(zebra, "-f", filepath.Join(f.dir, "bgpd.conf"))...)
-	eventually(h.t, "FRR answers", func() bool { return f.ask("show version") != "" })
+	eventually(h.t, "FRR answers", func() bool {
+		return f.ask("show version") != "" && (!hasBFD || f.askOf("bfdd", "show version") != "")
+	})
 	return f
 }
 
