@@ -69,6 +69,7 @@ func TestASpeakerThatIsAway(t *testing.T) {
 		frozen(t, node+"/speaker")
 		u.movesFrom(t, node)
 		u.goesOn(t, 50)
+		u.woke = time.Now()
 		thawed(t, node+"/speaker")
 		ringed(t)
 		u.goesOn(t, 50)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +32,10 @@ func TestAPartitionHealsToOneOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	within(t, 20*time.Second, func(ctx context.Context) error { return double(ctx, addrs) })
+	// The client believes the one that is to give way, as if it had asked that one last.
+	for _, a := range addrs {
+		believes(t, a, "n1")
+	}
 	if err := cluster.HealPartition(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -38,6 +43,14 @@ func TestAPartitionHealsToOneOwner(t *testing.T) {
 	ringed(t)
 	at := owners(t, addrs)
 	settled := time.Now()
+	within(t, 10*time.Second, func(ctx context.Context) error {
+		for i, a := range addrs {
+			if who, err := believed(ctx, a); err != nil || who != at[i] {
+				return fmt.Errorf("the client believes %s to be at %q, %v; want %s", a, who, err, at[i])
+			}
+		}
+		return nil
+	})
 	for i, now := range owners(t, addrs) { // also time in which the owner before could come back
 		if now != at[i] {
 			t.Errorf("%s was at %s and is at %s", addrs[i], at[i], now)
@@ -71,4 +84,24 @@ func double(ctx context.Context, addrs []netip.Addr) error {
 		}
 	}
 	return nil
+}
+
+// believes has the client hold a node for the place of an address.
+func believes(t *testing.T, a netip.Addr, node string) {
+	t.Helper()
+	out, err := cluster.Command(t.Context(), "client", "ip", "neighbor", "replace", a.String(), "lladdr", cluster.Host(node).MAC.String(), "dev", "eth0", "nud", "stale").CombinedOutput()
+	if err != nil {
+		t.Fatalf("ip neighbor replace: %v: %s", err, out)
+	}
+}
+
+// believed returns which host the client holds for the place of an address.
+func believed(ctx context.Context, a netip.Addr) (string, error) {
+	out, err := cluster.Command(ctx, "client", "ip", "neighbor", "show", "to", a.String(), "dev", "eth0").CombinedOutput()
+	words := strings.Fields(string(out))
+	at := slices.Index(words, "lladdr")
+	if err != nil || at < 0 || at+1 == len(words) {
+		return "", fmt.Errorf("ip neighbor show: %v: %q", err, out)
+	}
+	return hostOf(words[at+1]), nil
 }

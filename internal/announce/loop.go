@@ -43,6 +43,7 @@ type Layer2 interface {
 	KernelAddresses(ours func(netip.Addr) bool) []layer2.KernelAddress
 	Changed() <-chan struct{}
 	Apply(announce map[netip.Addr]layer2.Scope, withdraw []netip.Addr)
+	Remind()
 	Quiesce()
 }
 
@@ -188,6 +189,9 @@ func (l *Loop) step() time.Time {
 	}
 	l.planner.setJoined(notReady == nil && !l.draining)
 	members := l.ring.Members()
+	if returned(l.planner.members, members) {
+		l.layer2.Remind()
+	}
 	l.planner.setMembers(members)
 	l.layer2.SetPeers(macs(members, l.node))
 	p := l.planner.plan(now)
@@ -279,6 +283,15 @@ func gained(before, now []gossip.Interface) bool {
 			return true
 		}
 		return slices.ContainsFunc(n.Subnets, func(p netip.Prefix) bool { return !slices.Contains(before[i].Subnets, p) })
+	})
+}
+
+// returned tells whether there is a member now that was not, and that could have announced something meanwhile: one that has just
+// started offers nothing yet.
+func returned(before map[string]gossip.Member, now []gossip.Member) bool {
+	return len(before) > 0 && slices.ContainsFunc(now, func(m gossip.Member) bool {
+		_, known := before[m.Node]
+		return !known && !m.Away && len(m.Health.Interfaces) > 0
 	})
 }
 

@@ -105,6 +105,7 @@ type fakeDriver struct {
 	mu        sync.Mutex
 	announced map[netip.Addr]layer2.Scope
 	applied   int
+	reminded  int
 	quiet     bool
 	used      []string
 	down      bool // its interface
@@ -160,6 +161,7 @@ func (d *fakeDriver) KernelAddresses(ours func(netip.Addr) bool) (out []layer2.K
 	}
 	return out
 }
+func (d *fakeDriver) Remind()  { d.mu.Lock(); defer d.mu.Unlock(); d.reminded++ }
 func (d *fakeDriver) Quiesce() { d.mu.Lock(); defer d.mu.Unlock(); d.quiet = true }
 func (d *fakeDriver) String() string {
 	d.mu.Lock()
@@ -524,6 +526,34 @@ func TestTheLoop(t *testing.T) {
 		if w.driver.announced[netip.MustParseAddr("192.0.2.100")].Probe {
 			t.Error("it is probed for")
 		}
+	})
+	run("who comes back from where it could not be heard is contradicted, and nobody else is", func(t *testing.T, w *world) {
+		w.services.Add(shop.DeepCopy())
+		w.slices.Add(endpoints.DeepCopy())
+		reminded := func(when string, want int) {
+			t.Helper()
+			if w.driver.reminded != want {
+				t.Errorf("%s: %d times, want %d", when, w.driver.reminded, want)
+			}
+		}
+		become := func(others ...gossip.Member) {
+			w.ring.become(nil, others...)
+			synctest.Wait()
+		}
+		become(n2)
+		reminded("at the start", 0)
+		away, starting := n2, n2
+		away.Away, starting.Health = true, gossip.Health{}
+		become(away)
+		become(n2)
+		reminded("after a restart", 0)
+		become()
+		become(starting)
+		become(n2)
+		reminded("after a node was started", 0)
+		become()
+		become(n2)
+		reminded("after a partition", 1)
 	})
 	run("a stranger that uses the address is told of once", func(t *testing.T, w *world) {
 		w.services.Add(shop.DeepCopy())

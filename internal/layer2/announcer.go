@@ -236,6 +236,16 @@ func (a *Announcer) conflict(c Conflict, begins bool) {
 	level.Warn(a.logger).Log("msg", msg, "ip", c.Addr, "mac", c.MAC, "if", c.Interface)
 }
 
+// Remind has all addresses announced once more, soon: a node that could not be talked to may have told neighbors otherwise,
+// and they would believe it until the next refresh.
+func (a *Announcer) Remind() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range a.ports {
+		p.remind()
+	}
+}
+
 // Quiesce ends all announcements for good, while answers go on: a node that is being relieved of its addresses
 // answers until it withdraws them, and must not call them back.
 func (a *Announcer) Quiesce() {

@@ -300,6 +300,14 @@ func (p *port) awake() {
 	}
 }
 
+// remind has all addresses announced once more.
+func (p *port) remind() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queue.remind(time.Now())
+	p.awake()
+}
+
 // quiet ends all announcements; answers go on. What is still asked for is not used any more.
 func (p *port) quiet() {
 	p.mu.Lock()

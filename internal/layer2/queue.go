@@ -28,6 +28,10 @@ const (
 	// (DEFEND_INTERVAL of RFC 5227, section 1.1). Two hosts that answer each other at once would fill the link.
 	defendInterval = 10 * time.Second
 
+	// remindAfter is how long after a member has come back all addresses are announced once more: it has heard by then who has them,
+	// and has stopped to answer for those that are not its own any more.
+	remindAfter = time.Second
+
 	// paceCredit is how many packets behind its pace a queue may catch up after the process was not scheduled; more would
 	// make a burst again.
 	paceCredit = 5
@@ -131,6 +135,16 @@ func (q *queue) contest(addr netip.Addr, now time.Time) {
 	e.contested = true
 	if e.class == refresh {
 		q.move(e, repeat, now)
+	}
+}
+
+// remind has the addresses announced soon that are to be refreshed later.
+func (q *queue) remind(now time.Time) {
+	at := now.Add(q.jitter(remindAfter))
+	for _, e := range q.entries {
+		if e.class == refresh && at.Before(e.at) {
+			q.move(e, refresh, at)
+		}
 	}
 }
 

@@ -49,6 +49,24 @@ func TestAnAddressThatArrivesIsAnnouncedFiveTimesThenRefreshed(t *testing.T) {
 	}
 }
 
+func TestAMemberThatComesBackHasAllAddressesAnnouncedOnceMore(t *testing.T) {
+	start := time.Unix(0, 0)
+	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	q := newQueue(Config{}, exact)
+	q.add(a, start, false)
+	drain(q, start, 0, 30*time.Second)
+	q.remind(start.Add(30 * time.Second))
+	q.remind(start.Add(30500 * time.Millisecond))
+	q.add(b, start.Add(30500*time.Millisecond), false)
+	q.remind(start.Add(30600 * time.Millisecond)) // what has just arrived is announced all the same
+	got := drain(q, start, 30600*time.Millisecond, 35*time.Second)
+	at := func(ms int) time.Duration { return time.Duration(ms) * time.Millisecond }
+	want := []sent{{at(30600), b, 0}, {at(30700), b, 1}, {at(31000), a, 5}, {at(31100), b, 2}, {at(31600), b, 3}, {at(32600), b, 4}}
+	if !slices.Equal(got, want) {
+		t.Errorf("announced %v, want %v", got, want)
+	}
+}
+
 func TestAnEmptyQueueWaitsForever(t *testing.T) {
 	q := newQueue(Config{}, exact)
 	if s, wait := q.next(time.Unix(0, 0)); s.addr.IsValid() || wait != forever {
