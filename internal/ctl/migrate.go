@@ -61,7 +61,7 @@ standard output, or into files to be applied one after the other; what there is 
 		},
 	}
 	cmd.Flags().StringSliceVarP(&files, "filename", "f", nil, "`file` or directory to read in place of the cluster, several times if need be; - is standard input")
-	cmd.Flags().StringVar(&dir, "dir", "", "`directory` to write pools.yaml, announce.yaml and annotate.sh into")
+	cmd.Flags().StringVar(&dir, "dir", "", "`directory` to write pools.yaml, layer2.yaml, bgp.yaml and annotate.sh into")
 	return cmd
 }
 
@@ -139,19 +139,19 @@ func (a *app) writeMigration(r migrate.Result, dir string) error {
 		_, err := io.WriteString(a.Out, migrate.Documents(r.Objects))
 		return err
 	}
-	var pools, announce []migrate.Object
+	objects := map[string][]migrate.Object{}
 	for _, o := range r.Objects {
-		if o.Announcing() {
-			announce = append(announce, o)
-		} else {
-			pools = append(pools, o)
-		}
+		objects[o.File()] = append(objects[o.File()], o)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err // it names the directory
 	}
-	return cmp.Or(create(dir, "pools.yaml", migrate.Documents(pools)), create(dir, "announce.yaml", migrate.Documents(announce)),
-		create(dir, "annotate.sh", r.Script()))
+	for _, name := range []string{migrate.FilePools, migrate.FileLayer2, migrate.FileBGP} {
+		if err := create(dir, name, migrate.Documents(objects[name])); err != nil {
+			return err
+		}
+	}
+	return create(dir, "annotate.sh", r.Script())
 }
 
 // create writes a file that is not there yet: what is there may have been edited.

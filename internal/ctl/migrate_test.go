@@ -55,9 +55,9 @@ func TestMigrateWritesWhatIsAppliedOneAfterTheOther(t *testing.T) {
 		t.Errorf("code %d, output %q, errors %q", code, out, errOut)
 	}
 	for name, want := range map[string]string{
-		"pools.yaml":    "kind: IPAddressPool",
-		"announce.yaml": "kind: L2Advertisement",
-		"annotate.sh":   "kubectl annotate --overwrite service -n 'one' 'a' 'heraldlb.io/allow-shared-namespaces=two'\nkubectl annotate --overwrite service -n 'two' 'b' 'heraldlb.io/allow-shared-namespaces=one'\n",
+		"pools.yaml":  "kind: IPAddressPool",
+		"layer2.yaml": "kind: L2Advertisement",
+		"annotate.sh": "kubectl annotate --overwrite service -n 'one' 'a' 'heraldlb.io/allow-shared-namespaces=two'\nkubectl annotate --overwrite service -n 'two' 'b' 'heraldlb.io/allow-shared-namespaces=one'\n",
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil || !strings.Contains(string(text), want) || strings.Count(string(text), "kind:") > 1 {

@@ -168,14 +168,24 @@ func Documents(objects []Object) string {
 	return strings.Join(texts, "---\n")
 }
 
-// Announcing tells the objects with which speakers begin to speak from those that nobody outside notices.
-func (o Object) Announcing() bool {
+// File names the file of the step in which an object is applied: those that nobody outside notices, those with which
+// speakers begin to answer ARP and NDP, and those with which they begin to talk to routers.
+func (o Object) File() string {
 	switch o.Kind {
-	case config.KindL2Advertisement, config.KindBGPAdvertisement, config.KindBGPPeer:
-		return true
+	case config.KindL2Advertisement:
+		return FileLayer2
+	case config.KindBGPAdvertisement, config.KindBGPPeer:
+		return FileBGP
 	}
-	return false
+	return FilePools
 }
+
+// The files of the steps.
+const (
+	FilePools  = "pools.yaml"
+	FileLayer2 = "layer2.yaml"
+	FileBGP    = "bgp.yaml"
+)
 
 // Script is the annotations as commands of a shell, empty when there are none.
 func (r Result) Script() string {
