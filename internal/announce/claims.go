@@ -89,7 +89,7 @@ func (p *planner) setClaims(claims []gossip.Claim, now time.Time) {
 // reclaims tells whether this node claims an address back at once.
 func (p *planner) reclaims(addr netip.Addr, candidates []election.Candidate) bool {
 	_, contested := p.contested[addr]
-	return contested && !p.claims[addr].Last() && p.majority() && election.Judge(candidates, p.self, p.electorate(addr).rebalance).Why == election.Fit
+	return contested && !p.claims[addr].Last() && p.majority() && p.stays(addr, candidates) == election.Fit
 }
 
 // heir returns which node is to claim an address that is open, nobody while that may be a fault that all have. Each that lets
@@ -114,7 +114,11 @@ func (p *planner) claim(addr netip.Addr, why election.Reason, now time.Time) gos
 	known := p.claims[addr]
 	next := known.Next(p.self, p.majority())
 	p.claims[addr] = next
-	if known.Node != "" && known.Node != p.self {
+	delete(p.moves, addr)
+	switch {
+	case why == election.Requested: // nothing is held against the owner before
+		delete(p.disputes, addr)
+	case known.Node != "" && known.Node != p.self:
 		d := dispute{node: known.Node, why: why, wait: disputeFirst}
 		// Of who lives the ring tells both sooner or later: to believe a dead node for longer would leave its addresses to nobody.
 		if before := p.disputes[addr]; why != election.NotAlive && before.node == d.node && before.why == why && now.Before(before.until.Add(disputeMemory)) {

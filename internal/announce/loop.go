@@ -250,10 +250,22 @@ func (l *Loop) read(p pending) {
 			facts[n.Name] = nodeOf(n)
 		}
 		l.planner.setNodes(facts)
+		l.readMove()
 		l.ring.Want(peers(nodes, l.gossip))
 	}
 	for key := range p.services {
 		l.planner.setService(key, l.contribution(key))
+	}
+}
+
+// readMove takes in which addresses a person wants at this node.
+func (l *Loop) readMove() {
+	var value string
+	if n := l.cluster.node(l.node); n != nil {
+		value = n.Annotations[AnnotationMove]
+	}
+	if err := l.planner.setMove(value, time.Now()); err != nil {
+		level.Warn(l.logger).Log("msg", "cannot do what the Node's annotation "+AnnotationMove+" asks for", "node", l.node, "err", err)
 	}
 }
 

@@ -61,6 +61,8 @@ type planner struct {
 	strangers map[netip.Addr]time.Time // claims for addresses that no Service holds: since when
 	sweep     time.Time                // when strangers are looked at again
 	planned   time.Time                // the last time
+	asked     string                   // the Move that was seen last
+	moves     map[netip.Addr]time.Time // what of it is still to be done, and until when
 
 	scratch []election.Candidate
 
@@ -89,6 +91,7 @@ func newPlanner(self string) *planner {
 		disputes:  map[netip.Addr]dispute{},
 		strangers: map[netip.Addr]time.Time{},
 		contested: map[netip.Addr]struct{}{},
+		moves:     map[netip.Addr]time.Time{},
 		facts:     map[string]electorate{},
 		dirty:     map[netip.Addr]struct{}{},
 		looked:    map[netip.Addr]struct{}{},
@@ -282,10 +285,17 @@ func (p *planner) settle(addr netip.Addr, now time.Time, out *plan) {
 		if r.Open() {
 			heir = p.heir(addr, r, candidates, now)
 		}
+		if p.claims[addr].Node == p.self {
+			delete(p.moves, addr) // it is done, whatever becomes of the address
+		}
+		why := r.Why
+		if heir != p.self && p.moved(addr, candidates, now) {
+			heir, why = p.self, election.Requested
+		}
 		if p.joined && (heir == p.self || p.reclaims(addr, candidates)) {
 			c.from, c.since = p.claims[addr].Node, p.vacancies[addr].opens()
-			c.taken = r.Why
-			out.claims = append(out.claims, p.claim(addr, r.Why, now))
+			c.taken = why
+			out.claims = append(out.claims, p.claim(addr, why, now))
 			r = p.result(addr, candidates, now)
 			p.spread.Set(addr, r)
 			delete(p.vacancies, addr)

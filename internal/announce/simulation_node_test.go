@@ -37,6 +37,7 @@ type simNode struct {
 	island  int // it can talk to those on the same one
 	api     bool
 	facts   node
+	move    string        // what a person asks it to take, as its Node says
 	slow    time.Duration // by which the speaker acts late
 
 	// The speaker.
@@ -53,6 +54,7 @@ type simNode struct {
 	planning bool                         // a plan is due
 	freshAt  time.Duration                // since when it has joined and sees the API server
 	missed   bool                         // something changed that it has not seen
+	took     map[simTaken]bool            // what it was asked to take
 }
 
 func (n *simNode) talks(o *simNode) bool {
@@ -79,6 +81,7 @@ func (n *simNode) start() {
 	n.absent, n.knew = map[string]time.Duration{}, map[string]time.Duration{}
 	n.says = gossip.Health{}
 	n.since = map[netip.Addr]time.Duration{}
+	n.took = map[simTaken]bool{}
 	n.freshAt = w.now
 	n.read()
 	n.join()
@@ -104,6 +107,7 @@ func (n *simNode) read() {
 	n.missed = false
 	n.planner.setConfig(n.w.config())
 	n.planner.setNodes(n.w.nodeFacts())
+	n.hearMove()
 	for _, s := range n.w.services {
 		n.planner.setService(key(s.name), s.contribution())
 	}
@@ -293,6 +297,9 @@ func (n *simNode) act() {
 		}
 		if c.taken == election.Unclaimed {
 			n.w.checkUnclaimed(n, c.new.Addr)
+		}
+		if c.taken == election.Requested {
+			n.w.checkTaken(n, c.new.Addr)
 		}
 		switch {
 		case c.taken != "":

@@ -146,6 +146,22 @@ func (w *simWorld) checkUnclaimed(n *simNode, addr netip.Addr) {
 	}
 }
 
+// simTaken is an address that a speaker took because it was asked to.
+type simTaken struct {
+	asked string
+	addr  netip.Addr
+}
+
+// checkTaken looks at a speaker that takes an address because it was asked to: it was, in time, and does so once.
+func (w *simWorld) checkTaken(n *simNode, addr netip.Addr) {
+	what := simTaken{n.planner.asked, addr}
+	m, err := ParseMove(what.asked)
+	if err != nil || !slices.Contains(m.Addrs, addr) || !w.clock().Before(m.Until) || n.took[what] {
+		w.breaks("%s takes %s because it is asked to %q (%v), once before: %t", n.name, addr, what.asked, err, n.took[what])
+	}
+	n.took[what] = true
+}
+
 // answered tells whether somebody whom a node can talk to tells a place that can be reached.
 func (w *simWorld) answered(n *simNode, addr netip.Addr) bool {
 	for _, o := range w.nodes {
@@ -188,6 +204,11 @@ func (w *simWorld) checkEnd() {
 		}
 		if places != min(serve, 1) {
 			w.breaks("at the end %d answer for %s, and %d could", places, s.addr, serve)
+		}
+	}
+	if wish := w.wished; wish != nil && w.frozen == nil {
+		if got := w.nodes[0].planner.decisions[wish.addr].Owner; got != wish.node {
+			w.breaks("at the end %s has %s, which was asked for at %s", got, wish.addr, wish.node)
 		}
 	}
 	if w.now-w.claimed < simCalm/3 {

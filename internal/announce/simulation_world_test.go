@@ -201,11 +201,12 @@ func (w *simWorld) plot() {
 	for _, n := range w.nodes {
 		w.after(w.between(0, 2*time.Second), n.start)
 	}
-	faults := []func(){w.crash, w.kill, w.restart, w.restart, w.drain, w.cordon, w.annotate, w.notReady, w.unplug, w.part, w.part, w.blind, w.slow, w.move, w.move, w.remove, w.prefer}
+	faults := []func(){w.crash, w.kill, w.restart, w.restart, w.drain, w.cordon, w.annotate, w.notReady, w.unplug, w.part, w.part, w.blind, w.slow, w.move, w.move, w.remove, w.prefer, w.ask, w.ask}
 	for range 2 + w.rng.IntN(12) {
 		w.after(3*time.Second+w.between(0, simFaults), faults[w.rng.IntN(len(faults))])
 	}
 	w.after(simFaults+3*time.Second, w.mend)
+	w.after(simFaults+3*time.Second+simCalm/2, w.wish)
 	if w.chance(0.2) {
 		w.after(simFaults+3*time.Second+simCalm, w.outage)
 		w.after(simFaults+3*time.Second+simCalm+simOutage, w.end)
@@ -481,6 +482,53 @@ func (w *simWorld) slow() {
 	w.say("%s is slow", n.name)
 	n.slow = w.between(20*time.Millisecond, 200*time.Millisecond)
 	w.after(w.between(time.Second, 5*time.Second), func() { n.slow = 0 })
+}
+
+// ask has a person want an address at a node, which may not be able to have it.
+func (w *simWorld) ask() {
+	s := w.services[w.rng.IntN(len(w.services))]
+	w.any().isAsked(s.addr, w.between(2*time.Second, 15*time.Second))
+}
+
+// simWish is an address that a person wants at a node.
+type simWish struct {
+	addr netip.Addr
+	node string
+}
+
+// wish has a person want an address at a node that can have it, while nothing goes wrong.
+func (w *simWorld) wish() {
+	s, n := w.services[w.rng.IntN(len(w.services))], w.any()
+	if !s.servedBy(n.name) {
+		return
+	}
+	w.wished = &simWish{s.addr, n.name}
+	n.isAsked(s.addr, time.Minute)
+}
+
+// isAsked has the API server tell a node's speaker what a person wants.
+func (n *simNode) isAsked(addr netip.Addr, lasts time.Duration) {
+	n.move = Move{Addrs: []netip.Addr{addr}, Until: n.w.clock().Add(lasts)}.String()
+	n.w.say("%s is asked to take %s", n.name, n.move)
+	if !n.api {
+		n.missed = true
+		return
+	}
+	n.later(n.w.between(simWatchLeast, simWatchMost), func() {
+		if !n.api {
+			n.missed = true
+			return
+		}
+		n.hearMove()
+		n.plan()
+	})
+}
+
+// hearMove reads what a person wants.
+func (n *simNode) hearMove() {
+	if err := n.planner.setMove(n.move, n.w.clock()); err != nil {
+		n.w.breaks("%s cannot read what it is asked to: %v", n.name, err)
+	}
 }
 
 func (w *simWorld) move() {

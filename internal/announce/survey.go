@@ -48,8 +48,8 @@ type Route struct {
 	Peers []string // those that are configured for the node and told of the address; there may be none
 }
 
-// Survey tells what becomes of every address, in the order of the addresses. It asks the speakers' own code.
-func Survey(s Scene) []Outlook {
+// planner is a planner that knows the Scene, and belongs to no node.
+func (s Scene) planner() *planner {
 	p := newPlanner("")
 	p.setConfig(s.Config)
 	nodes := make(map[string]node, len(s.Nodes))
@@ -70,6 +70,19 @@ func Survey(s Scene) []Outlook {
 	for addr, owner := range s.Claims {
 		p.claims[addr] = election.Claim{Node: owner, Epoch: 1}
 	}
+	return p
+}
+
+// Stays tells whether an address would stay at a node if somebody moved it there: Fit, or why it would not.
+func (s Scene) Stays(addr netip.Addr, node string) election.Reason {
+	p := s.planner()
+	p.self = node
+	return p.stays(addr, p.candidates(addr))
+}
+
+// Survey tells what becomes of every address, in the order of the addresses. It asks the speakers' own code.
+func Survey(s Scene) []Outlook {
+	p := s.planner()
 	p.plan(time.Time{})
 
 	out := make([]Outlook, 0, len(p.holders))

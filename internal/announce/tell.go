@@ -42,6 +42,7 @@ var because = map[election.Reason]string{
 	election.Draining:           "it is being drained",
 	election.NotReady:           "it is not Ready",
 	election.LessPreferred:      "another node is preferred",
+	election.Requested:          "a person asked for the move",
 }
 
 // metrics are what the speaker counts of owners.

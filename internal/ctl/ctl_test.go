@@ -22,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/internal/kube/kubetest"
 )
 
@@ -182,6 +183,22 @@ func TestErrorsSayWhatHelps(t *testing.T) {
 		{"nothing to validate", "validate", nil, ExitUsage, "-f"},
 		{"a file that is not there", "validate -f nowhere.yaml", nil, ExitFailed, "nowhere.yaml"},
 		{"files that cannot be read as configuration", "simulate -f testdata/broken.yaml", nil, ExitFailed, "heraldctl validate"},
+		{"nothing to move", "move --to n2", nil, ExitUsage, "takes the IP addresses"},
+		{"a move to nowhere", "move 192.0.2.100", nil, ExitUsage, "with --to"},
+		{"a move of no address", "move web --to n2", nil, ExitUsage, "write an IP address"},
+		{"a move that would wait too long", "move 192.0.2.100 --to n2 --timeout 1h", nil, ExitUsage, "write 1s to 5m"},
+		{"a move to a node that is not there", "move 192.0.2.100 --to n9", nil, ExitFailed, "there is no Node n9"},
+		{"a move to a node that is dead", "move 192.0.2.100 --to n3", nil, ExitFailed, "node n3 cannot take 192.0.2.100 of default/web: its speaker is gone"},
+		{"a move to a node without an endpoint", "move 192.0.2.101 --to n1", nil, ExitFailed, "(NoEndpoint)"},
+		{"a move of an address that no Service has", "move 192.0.2.103 --to n2", nil, ExitFailed, "no Service has 192.0.2.103"},
+		{"a move without the right to", "move 192.0.2.100 --to n2", func(api *kubetest.API) {
+			api.Fault(func(r *http.Request) int {
+				if r.Method == http.MethodPatch {
+					return http.StatusForbidden
+				}
+				return 0
+			})
+		}, ExitFailed, "mark Node n2: your user may not"},
 		{"undoing and waiting", "drain n1 --undo --wait", nil, ExitUsage, "nothing to --wait for"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -335,6 +352,52 @@ func TestDrainWaitsUntilNothingIsLeft(t *testing.T) {
 	api.Delete("announcementslices", "", "n2-0")
 	if got := run(t, api, "drain", "n2", "--wait"); got.code != ExitOK || !strings.Contains(got.out, "announces nothing") {
 		t.Errorf("exit %d, %s%s", got.code, got.out, got.err)
+	}
+}
+
+func TestMoveAsksTheNodeAndTakesItBack(t *testing.T) {
+	api := cluster(t)
+	asked := func() string { return api.Node("n2").Annotations["heraldlb.io/move"] }
+	before := asked()
+	got := run(t, api, "move", "192.0.2.100", "--to", "n2", "--timeout", "1s")
+	if got.code != ExitAttention || !strings.Contains(got.out, "192.0.2.100 is not announced from node n2 after 1s, and from n1 as before: its speaker did not take it") {
+		t.Errorf("exit %d, %s%s", got.code, got.out, got.err)
+	}
+	if asked() != before {
+		t.Errorf("left on the node: %q", asked())
+	}
+
+	done := make(chan ran)
+	go func() {
+		done <- run(t, api, "move", "192.0.2.100", "192.0.2.101", "--to", "n2")
+	}()
+	deadline := time.After(20 * time.Second)
+	for asked() == "" {
+		select {
+		case got := <-done:
+			t.Fatalf("it asks for nothing: exit %d, %s%s", got.code, got.out, got.err)
+		case <-deadline:
+			t.Fatal("it asks for nothing")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if want := "192.0.2.100 until 2026-01-02T12:00:30Z"; asked() != want {
+		t.Errorf("n2 is asked %q, want %q", asked(), want)
+	}
+	if got := run(t, api, "move", "192.0.2.100", "--to", "n2"); got.code != ExitFailed || !strings.Contains(got.err, "somebody else moves addresses to node n2 now") {
+		t.Errorf("while another one waits: exit %d, %s%s", got.code, got.out, got.err)
+	}
+	api.Create("announcementslices", &v1beta1.AnnouncementSlice{ObjectMeta: metav1.ObjectMeta{Name: "n2-1"}, NodeName: "n2", Announcements: []v1beta1.Announcement{{
+		Namespace: "default", Name: "web", Address: "192.0.2.100", Role: v1beta1.RoleOwner, Protocol: v1beta1.ProtocolL2, Interfaces: []string{"eth0"}, Since: metav1.NewMicroTime(noon),
+	}}})
+	got = <-done
+	for _, want := range []string{"192.0.2.100 is announced from node n2, and from n1 no more", "192.0.2.101 is announced from node n2 already"} {
+		if got.code != ExitOK || !strings.Contains(got.out, want) {
+			t.Errorf("exit %d, %s%s, want %q", got.code, got.out, got.err, want)
+		}
+	}
+	if asked() != "" {
+		t.Errorf("left on the node: %q", asked())
 	}
 }
 

@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,12 +9,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"heraldlb.io/herald/api/v1beta1"
 	"heraldlb.io/herald/internal/announce"
-	"heraldlb.io/herald/internal/kube"
 	"heraldlb.io/herald/internal/report"
 )
 
@@ -43,7 +39,11 @@ that have moved do not come back by themselves.`,
 			if err != nil {
 				return err
 			}
-			if err := mark(cmd.Context(), client, args[0], !undo); err != nil {
+			var value any = "true"
+			if undo {
+				value = nil
+			}
+			if err := annotate(cmd.Context(), client, args[0], announce.AnnotationDrain, value); err != nil {
 				return err
 			}
 			if undo {
@@ -63,22 +63,6 @@ that have moved do not come back by themselves.`,
 	cmd.Flags().BoolVar(&wait, "wait", false, "return when the node announces nothing by ARP and NDP any more; exits with 3 when something is left after --timeout")
 	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long --wait waits")
 	return cmd
-}
-
-// mark sets or removes the annotation that drains a node.
-func mark(ctx context.Context, client *kube.Client, node string, drain bool) error {
-	var value any // null removes it
-	if drain {
-		value = "true"
-	}
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{announce.AnnotationDrain: value}}})
-	if err == nil {
-		_, err = client.CoreV1().Nodes().Patch(ctx, node, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "heraldctl"})
-	}
-	if err != nil {
-		return clarify("mark Node "+node, err)
-	}
-	return nil
 }
 
 // drained waits until a node announces nothing by ARP and NDP any more.

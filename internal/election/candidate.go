@@ -63,6 +63,9 @@ const (
 	LessPreferred   Reason = "LessPreferred"   // advertisements prefer the owner
 	Claimed         Reason = "Claimed"         // the owner has claimed the address and is no worse
 	Unclaimed       Reason = "Unclaimed"       // nobody has claimed the address yet
+
+	// Requested is why an address leaves an owner against whom nothing is known: a person wants it at another node.
+	Requested Reason = "Requested"
 )
 
 // Unfit returns the first reason that keeps the candidate from owning the address, or Fit. Nodes whose service path is
