@@ -29,11 +29,11 @@ type book struct {
 	entries map[types.NamespacedName]*entry
 	changed []types.NamespacedName
 	// contested are those whose addresses somebody else has replaced, until they are told of.
-	contested []contested
+	contested []dispute
 }
 
-// contested is a Service that somebody else writes addresses to.
-type contested struct {
+// dispute is a Service that somebody else writes addresses to.
+type dispute struct {
 	*entry
 	theirs, ours netip.Addr
 }
@@ -160,7 +160,7 @@ func (b *book) contest(e *entry, svc *corev1.Service, now time.Time) {
 	}
 	e.replaced++
 	e.replacedAt = now
-	b.contested = append(b.contested, contested{e, shown[0].Addr, e.written[0]})
+	b.contested = append(b.contested, dispute{e, shown[0].Addr, e.written[0]})
 	e.written = nil
 }
 
