@@ -20,13 +20,13 @@ func TestTheRoutersOfTheDocumentation(t *testing.T) {
 	p, err := page.Parse(name, string(text))
 	check(t, err)
 	peer, run := "", map[string]int{}
-	for i, b := range p.Blocks {
+	for _, b := range p.Blocks {
 		switch {
 		case b.Language == "yaml" && strings.Contains(b.Text, "kind: BGPPeer"):
 			peer = b.Text
 		case b.Language == "bird" || b.Language == "frr":
 			run[b.Language]++
-			link := fmt.Sprintf("doc%d", i) // see newLink
+			link := linkName()
 			t.Run(fmt.Sprintf("%s in line %d", b.Language, b.Line), func(t *testing.T) {
 				documented(t, b.Language, link, strings.ReplaceAll(b.Text, "eth0", link), strings.ReplaceAll(peer, "eth0", link))
 			})

@@ -52,21 +52,22 @@ func onlyLinkLocal(t *testing.T, nl *netlink.Handle, name, wanted string) {
 	}
 }
 
-// linksMade counts what newLink has made.
-var linksMade atomic.Int32
+// named counts the links that linkName has named.
+var named atomic.Int32
 
-// newLink makes a host whose link has link-local addresses only: fe80::11 at the node, and one at the router. No name is
-// used twice by a process: for a minute, Go takes it for the interface that had it before.
-func newLink(t *testing.T, router string) (h *host, name string) {
+// linkName names a link as no other of this process is or was: for a minute, Go takes a name for the interface that had it before.
+func linkName() string { return fmt.Sprintf("un%d", named.Add(1)) }
+
+// newLink makes a host whose link has link-local addresses only: fe80::11 at the node, and one at the router. Its name is from linkName.
+func newLink(t *testing.T, name, router string) *host {
 	t.Helper()
-	name = fmt.Sprintf("un%d", linksMade.Add(1))
-	h = newHost(t, name, []string{"fe80::11/64"}, []string{router})
+	h := newHost(t, name, []string{"fe80::11/64"}, []string{router})
 	here, err := netlink.NewHandle()
 	check(t, err)
 	t.Cleanup(here.Close)
 	onlyLinkLocal(t, here, name, "fe80::11/64")
 	onlyLinkLocal(t, h.nl, name, router)
-	return h, name
+	return h
 }
 
 func unnumberedFRR(link string) string {
@@ -87,7 +88,8 @@ bfd
 
 func TestUnnumberedFRR(t *testing.T) {
 	parallel(t)
-	h, link := newLink(t, "fe80::1/64")
+	link := linkName()
+	h := newLink(t, link, "fe80::1/64")
 	f := newFRR(h, unnumberedFRR(link))
 	peers := peersOf(t, "tor {interface: "+link+", myASN: 64512, dynamicASN: external, passwordSecret: {name: s}}")
 	peers[0].Password = "secret"
@@ -149,8 +151,8 @@ func (h *host) sendsTo(prefix string) string {
 
 func TestUnnumberedBIRD(t *testing.T) {
 	parallel(t)
-	h, link := newLink(t, "fe80::1/64")
-	b := newBIRD(h, unnumberedBIRD(link))
+	link := linkName()
+	b := newBIRD(newLink(t, link, "fe80::1/64"), unnumberedBIRD(link))
 	s := newSpeaker(t)
 	run(t, s)
 	s.Apply(peersOf(t, "tor {interface: "+link+", myASN: 64512, peerASN: 64513}"), toAll("203.0.113.1/32", "2001:db8:2::1/128"))
@@ -172,9 +174,9 @@ protocol bgp nodes {
 func TestRoutersOfOneLinkLocalAddressAreToldTheirOwn(t *testing.T) {
 	noRace(t)
 	parallel(t)
-	hb, first := newLink(t, "fe80::1/64")
-	hc, second := newLink(t, "fe80::1/64")
-	b, c := newBIRD(hb, unnumberedBIRD(first)), newBIRD(hc, unnumberedBIRD(second))
+	first, second := linkName(), linkName()
+	b := newBIRD(newLink(t, first, "fe80::1/64"), unnumberedBIRD(first))
+	c := newBIRD(newLink(t, second, "fe80::1/64"), unnumberedBIRD(second))
 	s := newSpeaker(t)
 	run(t, s)
 	peers := peersOf(t,
