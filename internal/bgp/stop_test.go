@@ -88,7 +88,7 @@ router bgp 64513
 	hasNot(t, b.route, "203.0.113.2/32") // went away meanwhile: the End-of-RIB says so
 	hasNot(t, f.route, "203.0.113.2/32")
 	for router, stop := range map[string]func() (int, int){"BIRD": inBIRD, "FRR": inFRR} {
-		if looks, missing := stop(); missing > 0 || looks < 100 {
+		if looks, missing := stop(); missing > 0 || looks < 20 {
 			t.Errorf("%s: the route was missing %d of %d times over the restart", router, missing, looks)
 		}
 	}
