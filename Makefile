@@ -69,6 +69,7 @@ generate: metrics-doc ## what is generated: deep copies, CRDs, manifests/, the t
 	$(GO) tool controller-gen object paths=./api/...
 	$(GO) tool controller-gen crd paths=./api/... output:crd:dir=config/crd
 	$(GO) run ./config/crd/fields -w docs/configuration.md
+	$(GO) run ./config/crd/fields -w -reported docs/status.md
 	$(GO) test ./internal/migrate -run '^TestTheDocumentation' -update
 	@$(MAKE) --no-print-directory manifests
 

@@ -1,6 +1,6 @@
-// Fields keeps the reference of the configuration objects in step with their schemas: it fills in the tables of
-// docs/configuration.md from the CRDs, which are generated from the types and their comments. It is part of
-// `make generate` and of nothing that runs in a cluster.
+// Fields keeps the reference of Herald's objects in step with their schemas: it fills in the tables of docs/configuration.md,
+// and of docs/status.md for what speakers write, from the CRDs, which are generated from the types and their comments. It is
+// part of `make generate` and of nothing that runs in a cluster.
 package main
 
 import (
@@ -22,16 +22,17 @@ type schema = apiextensionsv1.JSONSchemaProps
 
 func main() {
 	crds := flag.String("crd", "config/crd", "the directory of the CRDs")
+	reported := flag.Bool("reported", false, "the page is about the kinds that have no spec: nobody configures them")
 	write := flag.Bool("w", false, "write the page in place of printing it")
 	flag.Parse()
-	if err := run(*crds, flag.Arg(0), *write); err != nil {
+	if err := run(*crds, flag.Arg(0), *reported, *write); err != nil {
 		fmt.Fprintln(os.Stderr, "fields:", err)
 		os.Exit(1)
 	}
 }
 
-func run(dir, page string, write bool) error {
-	schemas, err := read(dir)
+func run(dir, page string, reported, write bool) error {
+	schemas, err := read(dir, reported)
 	if err != nil {
 		return err
 	}
@@ -50,8 +51,9 @@ func run(dir, page string, write bool) error {
 	return os.WriteFile(page, []byte(filled), 0o644)
 }
 
-// read returns the schemas of the CRDs in a directory, by kind: those that somebody configures, and so have a spec.
-func read(dir string) (map[string]schema, error) {
+// read returns the schemas of the CRDs in a directory, by kind: those that somebody configures, and so have a spec, or the
+// others, which are reported.
+func read(dir string, reported bool) (map[string]schema, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "heraldlb.io_*.yaml"))
 	if err != nil {
 		return nil, err
@@ -67,7 +69,7 @@ func read(dir string) (map[string]schema, error) {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		s := *crd.Spec.Versions[0].Schema.OpenAPIV3Schema
-		if _, configured := s.Properties["spec"]; configured {
+		if _, configured := s.Properties["spec"]; configured != reported {
 			out[crd.Spec.Names.Kind] = s
 		}
 	}
@@ -80,8 +82,12 @@ var block = regexp.MustCompile(`(?s)<!-- fields: (\w+)\.(\w+) -->\n.*?<!-- end -
 func fill(page string, schemas map[string]schema) (string, error) {
 	var errs []error
 	for kind := range schemas {
-		if !strings.Contains(page, "<!-- fields: "+kind+".spec -->") {
-			errs = append(errs, fmt.Errorf("there is no place for the fields of %s: add <!-- fields: %s.spec --> and <!-- end -->", kind, kind))
+		place := kind + ".spec -->"
+		if _, configured := schemas[kind].Properties["spec"]; !configured {
+			place = kind + "." // a part, whatever its name
+		}
+		if !strings.Contains(page, "<!-- fields: "+place) {
+			errs = append(errs, fmt.Errorf("there is no place for the fields of %[1]s: add <!-- fields: %[1]s.spec --> or another part of it, and <!-- end -->", kind))
 		}
 	}
 	out := block.ReplaceAllStringFunc(page, func(old string) string {

@@ -6,7 +6,7 @@ import (
 )
 
 func TestThePageHasAPlaceForEachKind(t *testing.T) {
-	schemas, err := read("..")
+	schemas, err := read("..", false)
 	if err != nil || len(schemas) != 6 {
 		t.Fatalf("%d kinds, %v; want 6", len(schemas), err)
 	}
@@ -38,5 +38,24 @@ func TestThePageHasAPlaceForEachKind(t *testing.T) {
 	again, err := fill(filled, schemas)
 	if err != nil || again != filled {
 		t.Errorf("filling a filled page changes it: %v", err)
+	}
+}
+
+func TestAPageMayBeAboutWhatIsReported(t *testing.T) {
+	schemas, err := read("..", true)
+	if err != nil || len(schemas) != 2 {
+		t.Fatalf("%d kinds, %v; want 2", len(schemas), err)
+	}
+	if _, err := fill("<!-- fields: Speaker.status -->\n<!-- end -->\n", schemas); err == nil || !strings.Contains(err.Error(), "AnnouncementSlice") {
+		t.Errorf("a page without a place: %v", err)
+	}
+	filled, err := fill("<!-- fields: Speaker.status -->\n<!-- end -->\n<!-- fields: AnnouncementSlice.announcements -->\n<!-- end -->\n", schemas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| `status.sessions[].state` | string |", "| `announcements[].role` | string |"} {
+		if !strings.Contains(filled, want) {
+			t.Errorf("the page has no %q", want)
+		}
 	}
 }
