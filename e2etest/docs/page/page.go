@@ -27,6 +27,9 @@ type Page struct {
 // Given is the language of what a page takes for given: a comment <!-- given: web --> is a block whose text is web.
 const Given = "given"
 
+// Machine is where a block is run that is marked on=machine: on no host of the lab, but where the lab itself runs.
+const Machine = "machine"
+
 // Block is what stands between two fences, or a comment that says what is given.
 type Block struct {
 	Line     int // of the opening fence
@@ -46,6 +49,13 @@ func (b Block) Mark(name string) (value string, has bool) {
 		return "", false
 	}
 	return b.Marks[i].Value, true
+}
+
+// Runs tells whether something becomes of a block on a cluster.
+func (b Block) Runs() bool {
+	return b.Language == Given || slices.ContainsFunc(b.Marks, func(m Mark) bool {
+		return slices.Contains([]string{"run", "wait", "apply", "file"}, m.Name)
+	})
 }
 
 // Link is a link of Markdown, of whatever kind.

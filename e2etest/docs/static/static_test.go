@@ -19,6 +19,7 @@ import (
 
 	"heraldlb.io/herald/e2etest/docs/page"
 	"heraldlb.io/herald/e2etest/install"
+	"heraldlb.io/herald/e2etest/lab"
 	"heraldlb.io/herald/internal/metrics/reference"
 	"heraldlb.io/herald/internal/report"
 )
@@ -98,7 +99,7 @@ var languages = map[string][]string{
 }
 
 func TestEveryBlockSaysWhatBecomesOfIt(t *testing.T) {
-	_, pages := documentation(t)
+	root, pages := documentation(t)
 	for _, p := range pages {
 		for i, b := range p.Blocks {
 			at := fmt.Sprintf("%s:%d", p.Path, b.Line)
@@ -125,17 +126,19 @@ func TestEveryBlockSaysWhatBecomesOfIt(t *testing.T) {
 					t.Errorf("%s: mark the block with one of run, wait and skip", at)
 				}
 			}
-			if _, shown := b.Mark("output"); shown && (i == 0 || !runs(p.Blocks[i-1])) {
+			if _, shown := b.Mark("output"); shown && (i == 0 || p.Blocks[i-1].Language != "sh" || !p.Blocks[i-1].Runs()) {
 				t.Errorf("%s: it is the output of nothing that is run", at)
+			}
+			if on, has := b.Mark("on"); has && !slices.Contains([]string{lab.Client, lab.Router, lab.Remote, page.Machine, "n1", "n2", "n3"}, on) {
+				t.Errorf("%s: the lab has no host %s", at, on)
+			}
+			if b.Language == page.Given {
+				if _, err := os.Stat(filepath.Join(root, "e2etest", "docs", "given", b.Text+".yaml")); err != nil {
+					t.Errorf("%s: %v", at, err)
+				}
 			}
 		}
 	}
-}
-
-func runs(b page.Block) bool {
-	_, once := b.Mark("run")
-	_, waits := b.Mark("wait")
-	return once || waits
 }
 
 func TestWhatIsConfiguredIsInForce(t *testing.T) {
