@@ -93,7 +93,7 @@ Exit codes: 0 nothing to complain about, 1 the command failed, 2 the command lin
 	root.SetErr(env.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	a.connection.flags(root.PersistentFlags())
-	root.AddCommand(a.status(), a.explain(), a.pools(), a.speakers(), a.peers(), a.announcements(), a.events(), a.validate(), a.migrate(), a.observe(), a.simulate(), a.drain(), a.move(), a.doctor(), a.bundle())
+	root.AddCommand(a.status(), a.explain(), a.pools(), a.speakers(), a.peers(), a.announcements(), a.events(), a.validate(), a.migrate(), a.observe(), a.simulate(), a.drain(), a.move(), a.doctor(), a.bundle(), a.cleanup())
 	return root
 }
 

@@ -74,6 +74,28 @@ func ServicePatch(svc *corev1.Service, want ServiceStatus, now time.Time) ([]byt
 	return data, nil
 }
 
+// WroteIngress tells whether Herald was the last to write a Service's addresses, by what the API server noted of it. It needs the
+// Service's managedFields.
+func WroteIngress(svc *corev1.Service) bool {
+	for _, m := range svc.ManagedFields {
+		if m.Manager != fieldManager || m.Subresource != "status" || m.FieldsV1 == nil {
+			continue
+		}
+		var owned struct {
+			Status struct {
+				LoadBalancer map[string]any `json:"f:loadBalancer"`
+			} `json:"f:status"`
+		}
+		if err := json.Unmarshal(m.FieldsV1.Raw, &owned); err != nil {
+			continue
+		}
+		if _, ok := owned.Status.LoadBalancer["f:ingress"]; ok {
+			return true
+		}
+	}
+	return false
+}
+
 // PatchService applies a patch that ServicePatch made, and returns the Service as it is then.
 func (c *Client) PatchService(ctx context.Context, key types.NamespacedName, patch []byte) (*corev1.Service, error) {
 	svc, err := c.CoreV1().Services(key.Namespace).Patch(ctx, key.Name, types.StrategicMergePatchType, patch,

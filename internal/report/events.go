@@ -24,12 +24,15 @@ type Event struct {
 // reporter begins the names of all of Herald's reporting controllers.
 const reporter = "heraldlb.io/"
 
+// Tells tells whether an event is one of Herald's.
+func Tells(e *eventsv1.Event) bool { return strings.HasPrefix(e.ReportingController, reporter) }
+
 // Events returns what Herald told, the oldest first; with about, of the object of that name only, and with warnings,
 // what needs attention only.
 func Events(s *Snapshot, about string, warnings bool) []Event {
 	out := []Event{}
 	for _, e := range s.Events {
-		if !strings.HasPrefix(e.ReportingController, reporter) || warnings && e.Type != corev1.EventTypeWarning {
+		if !Tells(&e) || warnings && e.Type != corev1.EventTypeWarning {
 			continue
 		}
 		one := Event{eventTime(&e), e.Type, e.Reason, e.Regarding.Kind, e.Regarding.Name, e.Note, e.ReportingInstance}
