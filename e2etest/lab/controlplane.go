@@ -16,6 +16,9 @@ const apiPort = 6443
 // nodeMonitorGrace is how long a node may be silent before the controller manager calls it NotReady.
 const nodeMonitorGrace = "20s"
 
+// auditedNamespace is the one whose service accounts' requests are written down: Herald's.
+const auditedNamespace = "herald-system"
+
 // Users of the API, as Kubernetes' own RBAC rules know them.
 const (
 	userAdmin      = "admin"
@@ -167,7 +170,22 @@ func apiServer(p place, b programs) daemonSpec {
 		fmt.Sprintf("--service-cluster-ip-range=%s,%s", services4, services6),
 		"--allow-privileged=true",
 		"--shutdown-delay-duration=0s",
+		"--audit-policy-file=" + p.path("audit-policy.yaml"),
+		"--audit-log-path=" + p.path("audit.log"),
+		"--audit-log-maxsize=1000", // MB: it is never rotated
 	}}
+}
+
+// auditPolicy has the API server write down, without their contents, the requests of the service accounts of one
+// namespace, and nobody else's.
+func auditPolicy() []byte {
+	return fmt.Appendf(nil, `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, userGroups: ["system:serviceaccounts:%s"]}
+- {level: None}
+`, auditedNamespace)
 }
 
 func controllerManager(p place, b programs) daemonSpec {

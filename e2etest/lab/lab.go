@@ -302,3 +302,7 @@ func (l *Lab) LoadImages(ctx context.Context, paths ...string) error {
 
 // Logs is the file with the output of a process of Status, or of the supervisor.
 func (l *Lab) Logs(process string) (path string) { return l.place.log(process) }
+
+// AuditLog is the file in which the API server writes down what Herald's service accounts ask of it: one event of
+// audit.k8s.io/v1 a line, with the verb and the object and without contents.
+func (l *Lab) AuditLog() (path string) { return l.place.path("audit.log") }

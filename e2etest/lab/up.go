@@ -95,6 +95,9 @@ func (s *supervisor) startRouter() error {
 
 // startControlPlane closes ready as soon as the API server answers.
 func (s *supervisor) startControlPlane(ctx context.Context, ready chan<- struct{}) error {
+	if err := writeFile(s.place.path("audit-policy.yaml"), auditPolicy()); err != nil {
+		return err
+	}
 	for _, spec := range []daemonSpec{etcd(s.place, s.Programs), apiServer(s.place, s.Programs)} {
 		if _, err := s.run(spec); err != nil {
 			return err
