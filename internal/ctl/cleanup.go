@@ -30,7 +30,7 @@ func (a *app) cleanup() *cobra.Command {
 		Use:   "cleanup",
 		Short: "Take away what an uninstalled Herald left on Services and Nodes",
 		Long: `Take away what Herald wrote on objects that are not its own, once it is uninstalled: the addresses of Services, its conditions
-and its annotation on them, what drain and move wrote on Nodes, and its events. What it deletes with kubectl delete is gone already, or may go
+and its annotation on them, what drain and move wrote on Nodes, and its events. What kubectl delete takes away is gone already, or may go
 later: cleanup needs nothing of Herald in the cluster, and may be repeated. It waits until Herald's last pod is gone, which would write it all
 again. Annotations with which Services ask something of Herald are their owners' and stay.`,
 		Example: "heraldctl cleanup --dry-run",
