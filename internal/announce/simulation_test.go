@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // The simulation runs the planners of several speakers, which are what decides in production too, on a network, an API
@@ -135,7 +136,6 @@ type simWorld struct {
 	fault   time.Duration         // the last one
 	claimed time.Duration         // the last time that anybody claimed something
 	frozen  map[netip.Addr]string // what the places were when the API server went
-	wished  *simWish              // that nothing stands against
 
 	doubles, gaps map[netip.Addr]*simSpan
 	worstDouble   time.Duration
@@ -172,5 +172,29 @@ func (w *simWorld) breaks(format string, args ...any) {
 
 func (w *simWorld) story() string { return "the history:\n" + strings.Join(w.lines, "\n") }
 
-// clock is the time as planners see it.
-func (w *simWorld) clock() time.Time { return epoch.Add(w.now) }
+// clock is the time as planners see it. Every two seconds somebody sets the time of day, forth and back by an hour and more, which
+// must make no difference.
+func (w *simWorld) clock() time.Time {
+	jumps := [...]time.Duration{0, time.Hour, -time.Hour, 100 * 24 * time.Hour}
+	return setClock(simStart.Add(w.now), jumps[w.now/(2*time.Second)%time.Duration(len(jumps))])
+}
+
+// simStart has a monotonic reading.
+var simStart = time.Now()
+
+// setClock returns a time as it would have been read had the time of day been set by so much before, in seconds. There is no
+// function for it: this changes the seconds since 1885 that package time keeps, above 30 bits of nanoseconds, in the first word of a time
+// that has a monotonic reading.
+func setClock(t time.Time, by time.Duration) time.Time {
+	*(*uint64)(unsafe.Pointer(&t)) += uint64(by/time.Second) << 30
+	return t
+}
+
+func TestSetClock(t *testing.T) {
+	for _, by := range []time.Duration{0, time.Hour, -time.Hour} {
+		set := setClock(simStart, by)
+		if got := set.Unix() - simStart.Unix(); got != int64(by/time.Second) || set.Sub(simStart) != 0 {
+			t.Errorf("set by %v: the time of day differs by %d s, and %v have passed", by, got, set.Sub(simStart))
+		}
+	}
+}
