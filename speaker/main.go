@@ -42,6 +42,7 @@ func run(ctx context.Context) error {
 	pace := flags.Int("layer2-packets-per-second", layer2.DefaultPacketsPerSecond, "how many announcements and probes an interface sends at most")
 	refresh := flags.Duration("layer2-refresh", layer2.DefaultRefresh, "how often an address is announced while nothing happens")
 	probe := flags.Bool("layer2-probe", true, "ask the link whether a stranger has an address before it is used for the first time; not where a router answers for every address")
+	speakBGP := flags.Bool("bgp", true, "talk BGP to the BGPPeers of this node; false: to none, and read no Secret but the gossip key's")
 	drainDelay := flags.Duration("drain-delay", 3*time.Second, "how long routers have to turn to other nodes before a node that is drained withdraws its BGP routes")
 	observe := flags.Bool("observe", false, "only tell, in Herald's own objects, what would be announced: elect with the other speakers, answer no ARP and NDP, and talk to no router. The same for all speakers")
 	if err := flags.Parse(os.Args[1:]); err != nil {
@@ -93,7 +94,9 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	informers.Secrets = client.Secrets(common.Namespace)
+	if *speakBGP {
+		informers.Secrets = client.Secrets(common.Namespace)
+	}
 	cluster, err := announce.NewCluster(informers)
 	if err != nil {
 		return err
@@ -151,8 +154,12 @@ func run(ctx context.Context) error {
 		PerService: common.Metrics.PerService, Observe: *observe,
 	})
 	ready.set(loop.Ready, driver.Ready)
-	running.Go(func() { informers.Secrets.Run(parts.Done()) })
-	if !*observe {
+	if informers.Secrets != nil {
+		running.Go(func() { informers.Secrets.Run(parts.Done()) })
+	}
+	if !*speakBGP {
+		loop.SpeakNoBGP()
+	} else if !*observe {
 		routers := bgp.New(cluster.RouterID(*node), logger, reg)
 		paths, err := bfd.New(logger, reg, routers.PathChanged)
 		if err != nil {

@@ -23,11 +23,13 @@ const passwordKey = "password"
 const (
 	reasonSecretNotFound = "SecretNotFound"
 	reasonSecretInvalid  = "SecretInvalid"
+	reasonBGPOff         = "BGPOff"
 )
 
 // speaking is the part of the loop that talks BGP.
 type speaking struct {
 	driver     BGP
+	off        bool // every peer waits
 	drainDelay time.Duration
 	peers      []bgp.Peer
 	waiting    []v1beta1.BGPSession // with peers of this node that something is missing for
@@ -41,6 +43,17 @@ type speaking struct {
 func (l *Loop) SpeakBGP(driver BGP, drainDelay time.Duration) {
 	l.bgp = &speaking{driver: driver, drainDelay: drainDelay}
 }
+
+// SpeakNoBGP lets the loop say of each peer of this node that it waits because BGP is off.
+func (l *Loop) SpeakNoBGP() { l.bgp = &speaking{driver: mute{}, off: true} }
+
+// mute is the driver of a speaker without BGP.
+type mute struct{}
+
+func (mute) Apply([]bgp.Peer, map[netip.Prefix][]bgp.Route)      {}
+func (mute) Sessions() []bgp.Session                             { return nil }
+func (mute) Changed() <-chan struct{}                            { return nil }
+func (mute) Leave(context.Context, bgp.Departure, time.Duration) {}
 
 // speak makes what routers are told follow. It needs no ring: every node announces for itself.
 func (l *Loop) speak(p pending) {
@@ -87,6 +100,10 @@ func (l *Loop) bgpPeers() []bgp.Peer {
 	}
 	var out []bgp.Peer
 	for _, p := range chosen {
+		if l.bgp.off {
+			l.suspend(before, p.Name, reasonBGPOff, "BGP is off: the speaker of this node runs with --bgp=false")
+			continue
+		}
 		peer := bgp.Peer{BGPPeer: p}
 		if p.PasswordSecret != "" {
 			var reason, why string

@@ -318,6 +318,33 @@ func TestTheLoopReports(t *testing.T) {
 	})
 }
 
+func TestWithoutBGPEachPeerWaitsAndSaysWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &shownReport{}
+		w := newWorldWith(t, func(l *Loop) {
+			l.SpeakNoBGP()
+			l.ReportTo(r, "v9")
+		})
+		asn := int64(64512)
+		w.bgpPeers.Add(&v1beta1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: "tor"}, Spec: v1beta1.BGPPeerSpec{
+			PeerAddress: "198.51.100.1", MyASN: &asn, PeerASN: &asn, PasswordSecret: &v1beta1.SecretReference{Name: "unread"},
+		}})
+		w.bgpAdv.Add(&v1beta1.BGPAdvertisement{ObjectMeta: metav1.ObjectMeta{Name: "all"}})
+		w.ring.become(nil)
+		yes := true
+		w.services.Add(lbService("shop", corev1.ServiceExternalTrafficPolicyCluster, "192.0.2.100"))
+		w.slices.Add(slice("shop-1", "shop", endpoint("n1", &yes, &yes)))
+		w.announces("by ARP and NDP as ever", "192.0.2.100")
+		time.Sleep(time.Second)
+		synctest.Wait()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if s := r.status.Sessions; len(s) != 1 || s[0].Peer != "tor" || s[0].State != "Waiting" || s[0].Reason != "BGPOff" || !strings.Contains(s[0].LastError, "--bgp=false") {
+			t.Errorf("sessions %+v, want that tor waits because BGP is off", s)
+		}
+	})
+}
+
 func TestTheLoopTellsOfSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		routers := &fakeBGP{told: map[netip.Prefix][]bgp.Route{}, changed: make(chan struct{}, 1)}
