@@ -79,9 +79,7 @@ metrics-doc: ## the tables of docs/metrics.md, from what the programs register
 
 .PHONY: manifests
 manifests: ## manifests/, rendered from config/
-	@{ echo '# Rendered from config/ by `make manifests`: edit there.'; $(GO) tool kustomize build config; } > manifests/herald.yaml
-	@{ echo '# Rendered from config/configmap by `make manifests`: edit there.'; $(GO) tool kustomize build config/configmap; } > manifests/herald-configmap.yaml
-	@{ echo '# Rendered from config/observe by `make manifests`: edit there.'; $(GO) tool kustomize build config/observe; } > manifests/herald-observe.yaml
+	@.ci/manifests manifests
 
 .PHONY: lint
 lint: ## static checks: formatting, vet, staticcheck, and that what is generated is up to date
