@@ -90,7 +90,7 @@ lint: ## static checks: formatting, vet, staticcheck, and that what is generated
 
 .PHONY: unit
 unit: ## unit tests, with the race detector where there is a C compiler
-	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -e /e2etest$$ -e /e2etest/lab$$)
+	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -e /e2etest$$ -e /e2etest/lab$$ -e /e2etest/lifecycle$$)
 	$(if $(RACE),$(GO) test -run '^TestSimulation$$' ./internal/announce)
 
 .PHONY: fuzz
@@ -99,7 +99,7 @@ fuzz: ## every fuzz target for FUZZTIME, 60s unless told
 
 .PHONY: e2e
 e2e: images-host ## end-to-end tests on real clusters in this machine (root)
-	$(GO) test $(RACE) -count=1 -timeout 25m -p 1 -v ./e2etest/lab ./e2etest
+	$(GO) test $(RACE) -count=1 -timeout 25m -p 1 -v ./e2etest/lab ./e2etest ./e2etest/lifecycle
 
 .PHONY: test-long
 test-long: images-host ## what is too long for CI: more histories, sessions with routers again and again, BFD on busy cores (root; half an hour)
