@@ -1,5 +1,6 @@
 // Package parts supplies the programs that a lab's cluster is made of: etcd, Kubernetes, containerd with the CNI
-// plugins, the pause image's program, and the router daemon; and promtool, which judges what is made of its metrics.
+// plugins, the pause image's program, and the router daemon; promtool, which judges what is made of its metrics; and
+// helm, which installs the chart.
 //
 // What can be built with Go is built from the modules that the *.mod and *.sum files beside this one pin, each
 // kept apart from Herald's own go.mod, which none of it may reach. The rest comes from Debian. Results go into a
@@ -102,6 +103,11 @@ func Containerd() Module {
 // clients of clouds.
 func Promtool() Module {
 	return Module{Name: "prometheus", Version: "v0.313.5", Programs: []string{"promtool"}, file: "prometheus", tags: "remove_all_sd"}
+}
+
+// Helm is the module of the package manager that puts the chart into a cluster.
+func Helm() Module {
+	return Module{Name: "helm", Version: "v4.3.2", Programs: []string{"helm"}, file: "helm"}
 }
 
 // contents returns the files of the module's directory as the go command wants them.
