@@ -57,7 +57,7 @@ REGISTRY ?= localhost
 RELEASE = -version $(VERSION) -commit $(COMMIT) -created $(CREATED) -registry $(REGISTRY)
 
 .PHONY: release
-release: ## dist/VERSION/: images, manifests, heraldctl, what they are made of, checksums; VERSION=v1.2.3, REGISTRY=host/path
+release: ## dist/VERSION/: images, manifests, chart, heraldctl, what they are made of, checksums; VERSION=v1.2.3, REGISTRY=host/path
 	@[[ "$(VERSION)" =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$$ ]] || { echo "say which version: make release VERSION=v1.2.3"; exit 1; }
 	@[ -z "$$(git status --porcelain)" ] || { echo "commit first: a release is of a commit"; exit 1; }
 	@rm -rf dist/$(VERSION)
@@ -70,6 +70,7 @@ generate: metrics-doc ## what is generated: deep copies, CRDs, manifests/, the t
 	$(GO) tool controller-gen crd paths=./api/... output:crd:dir=config/crd
 	$(GO) run ./config/crd/fields -w docs/configuration.md
 	$(GO) run ./config/crd/fields -w -reported docs/status.md
+	$(GO) run ./charts/values -w charts/herald/README.md
 	$(GO) test ./internal/migrate -run '^TestTheDocumentation' -update
 	@$(MAKE) --no-print-directory manifests
 

@@ -43,7 +43,7 @@ var impure = []string{
 var impureDirect = []string{"net", "net/http", "os", "os/exec", "syscall", "log", "log/slog", "sync", "context"}
 
 // tools are the directories whose packages are not part of the running system: they may import what they need.
-var tools = []string{"e2etest", "internal/oci", "internal/kube/kubetest", "internal/metrics/reference", "config/crd/fields"}
+var tools = []string{"e2etest", "internal/oci", "internal/kube/kubetest", "internal/metrics/reference", "config/crd/fields", "charts/values"}
 
 type pkg struct {
 	ImportPath string
