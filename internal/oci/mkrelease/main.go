@@ -1,4 +1,4 @@
-// Command mkrelease gathers in one directory what a release consists of: manifests that name its images, heraldctl for
+// Command mkrelease gathers in one directory what a release consists of: manifests and a chart that name its images, heraldctl for
 // the platforms that people sit at, what these are made of (SPDX), and the checksums of every file, the images that
 // mkimages has put there included. It publishes nothing.
 package main
@@ -79,7 +79,7 @@ func run(ctx context.Context, o options) error {
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		return err
 	}
-	if err := manifests(o); err != nil {
+	if err := errors.Join(manifests(o), chart(o)); err != nil {
 		return err
 	}
 	for _, platform := range o.platforms {
@@ -136,7 +136,12 @@ func commandLine(ctx context.Context, o options, platform string) error {
 	if err := gobuild.WriteSBOM(name+".spdx.json", binary, "heraldctl", platform, false, o.release); err != nil {
 		return err
 	}
-	packed, err := pack(o.release.Created, binary, "LICENSE")
+	files, err := read(binary, "LICENSE")
+	if err != nil {
+		return err
+	}
+	files[0].mode = 0o755
+	packed, err := pack(o.release.Created, files...)
 	if err != nil {
 		return fmt.Errorf("pack heraldctl for %s: %w", platform, err)
 	}
@@ -144,25 +149,37 @@ func commandLine(ctx context.Context, o options, platform string) error {
 	return os.WriteFile(name+".tar.gz", packed, 0o644)
 }
 
-// pack makes an archive of files, which tells nothing of who made it and when.
-func pack(created time.Time, files ...string) ([]byte, error) {
-	var b bytes.Buffer
-	zip := gzip.NewWriter(&b)
-	archive := tar.NewWriter(zip)
-	for _, file := range files {
-		content, err := os.ReadFile(file)
+// file is one of an archive.
+type file struct {
+	name    string
+	mode    int64
+	content []byte
+}
+
+// read reads files, which go to the archive's root.
+func read(paths ...string) ([]file, error) {
+	var out []file
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
-		mode := int64(0o644)
-		if strings.HasPrefix(filepath.Base(file), "heraldctl") {
-			mode = 0o755
-		}
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: filepath.Base(file), Size: int64(len(content)), Mode: mode, ModTime: created, Format: tar.FormatUSTAR}
+		out = append(out, file{filepath.Base(path), 0o644, content})
+	}
+	return out, nil
+}
+
+// pack makes an archive of files, which tells nothing of who made it and when.
+func pack(created time.Time, files ...file) ([]byte, error) {
+	var b bytes.Buffer
+	zip := gzip.NewWriter(&b)
+	archive := tar.NewWriter(zip)
+	for _, f := range files {
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Size: int64(len(f.content)), Mode: f.mode, ModTime: created, Format: tar.FormatUSTAR}
 		if err := archive.WriteHeader(h); err != nil {
 			return nil, err
 		}
-		if _, err := archive.Write(content); err != nil {
+		if _, err := archive.Write(f.content); err != nil {
 			return nil, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -26,6 +27,10 @@ func module(t *testing.T) {
 		"internal/cmdline/version.go": "package cmdline\n\nvar version, commit string\n\nfunc Version() string { return version + commit }\n",
 		"heraldctl/main.go":           "package main\n\nimport \"heraldlb.io/herald/internal/cmdline\"\n\nfunc main() { println(cmdline.Version()) }\n",
 		"LICENSE":                     "do as you like\n",
+		"charts/herald/Chart.yaml":    "name: herald\nversion: 0.0.0-dev\nappVersion: dev\n",
+		"charts/herald/values.yaml":   "image:\n  # Where.\n  registry: localhost\n",
+		"charts/herald/.helmignore":   ".*\n",
+		"config/crd/pools.yaml":       "kind: CustomResourceDefinition\n",
 		"manifests/herald.yaml":       "    image: localhost/herald-controller:dev\n    image: localhost/herald-speaker:dev\n",
 	} {
 		path := filepath.Join(dir, name)
@@ -34,6 +39,9 @@ func module(t *testing.T) {
 		}
 	}
 	t.Chdir(dir)
+	if err := errors.Join(os.Mkdir("charts/herald/files", 0o755), os.Symlink("../../../config/crd/pools.yaml", "charts/herald/files/pools.yaml")); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func release() options {
@@ -59,6 +67,9 @@ func TestAReleaseHasAllAndSumsItUp(t *testing.T) {
 	if got := unpacked(t, "out/heraldctl-v1.2.3-windows-amd64.tar.gz"); !slices.Equal(got, []string{"heraldctl.exe 755", "LICENSE 644"}) {
 		t.Errorf("the archive for Windows has %v", got)
 	}
+	if got, want := unpacked(t, "out/herald-1.2.3.tgz"), []string{"herald/Chart.yaml 644", "herald/files/pools.yaml 644", "herald/values.yaml 644"}; !slices.Equal(got, want) {
+		t.Errorf("the chart has %v, want %v", got, want)
+	}
 	sums, err := os.ReadFile("out/SHA256SUMS")
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +83,7 @@ func TestAReleaseHasAllAndSumsItUp(t *testing.T) {
 		}
 		summed = append(summed, name)
 	}
-	if want := []string{"herald.yaml", "heraldctl-v1.2.3-linux-amd64.spdx.json", "heraldctl-v1.2.3-linux-amd64.tar.gz",
+	if want := []string{"herald-1.2.3.tgz", "herald.yaml", "heraldctl-v1.2.3-linux-amd64.spdx.json", "heraldctl-v1.2.3-linux-amd64.tar.gz",
 		"heraldctl-v1.2.3-windows-amd64.spdx.json", "heraldctl-v1.2.3-windows-amd64.tar.gz", "images/herald-speaker.tar"}; !slices.Equal(summed, want) {
 		t.Errorf("summed up %v, want %v", summed, want)
 	}
@@ -110,6 +121,31 @@ func unpacked(t *testing.T, file string) []string {
 			t.Fatal(err)
 		}
 		list = append(list, fmt.Sprintf("%s %o", h.Name, h.Mode))
+	}
+}
+
+func TestTheChartIsTheReleases(t *testing.T) {
+	module(t)
+	files, err := chartFiles(release())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, f := range files {
+		got[f.name] = string(f.content)
+	}
+	if want := map[string]string{
+		"herald/Chart.yaml":       "name: herald\nversion: 1.2.3\nappVersion: v1.2.3\n",
+		"herald/values.yaml":      "image:\n  # Where.\n  registry: registry.example.com/herald\n",
+		"herald/files/pools.yaml": "kind: CustomResourceDefinition\n",
+	}; !maps.Equal(got, want) {
+		t.Errorf("the chart holds %q, want %q", got, want)
+	}
+	if err := os.WriteFile("charts/herald/values.yaml", []byte("image: {registry: localhost}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chartFiles(release()); err == nil || !strings.Contains(err.Error(), "charts/herald/values.yaml") {
+		t.Errorf("values without a line for the registry gave %v", err)
 	}
 }
 
