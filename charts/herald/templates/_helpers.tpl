@@ -44,12 +44,12 @@ readinessProbe: {httpGet: { {{- $scheme }}path: /readyz, port: metrics}, periodS
 {{- end }}
 
 {{/*
-Objects of the project's config/, which files/ links to: (dict "root" $ "file" "rbac/speaker.yaml" "namespaced" (list "Role")).
+Objects of the project's config/, which files/ links to: (dict "root" $ "file" "monitoring/alerts.yaml" "labels" dict).
 They get the chart's labels, and this release's namespace in place of herald-system. What is said there is said once.
 */}}
 {{- define "herald.objects" -}}
 {{- $root := .root }}
-{{- $text := .text | default ($root.Files.Get (printf "files/%s" .file)) }}
+{{- $text := $root.Files.Get (printf "files/%s" .file) }}
 {{- if not $text }}{{ fail (printf "files/%s is not in the chart" .file) }}{{ end }}
 {{- range regexSplit "(?m)^---$" ($text | replace "herald-system" $root.Release.Namespace) -1 }}
 {{- $object := fromYaml . }}

@@ -2,10 +2,11 @@ package main
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -31,19 +32,11 @@ func chartVersion(o options) string { return strings.TrimPrefix(o.release.Versio
 // chartFiles are those of the chart, with the release's version and registry in them. Links to config/ are followed: a packed
 // chart stands alone.
 func chartFiles(o options) ([]file, error) {
-	var out []file
-	err := filepath.WalkDir(chartDir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || strings.HasPrefix(d.Name(), ".") {
-			return err
-		}
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(filepath.Dir(chartDir), path)
-		out = append(out, file{filepath.ToSlash(name), 0o644, content})
-		return err
-	})
+	ignored, err := os.ReadFile(filepath.Join(chartDir, ".helmignore"))
+	if err != nil {
+		return nil, fmt.Errorf("read the chart: %w", err)
+	}
+	out, err := gather(chartDir, "herald", patterns(string(ignored)))
 	if err != nil {
 		return nil, fmt.Errorf("read the chart: %w", err)
 	}
@@ -65,6 +58,48 @@ func chartFiles(o options) ([]file, error) {
 		if changed != 1 {
 			return nil, fmt.Errorf("%s/%s has %d lines %q: want one", filepath.Dir(chartDir), change.name, changed, change.line)
 		}
+	}
+	return out, nil
+}
+
+// patterns are those of a .helmignore, of which the chart's has names alone.
+func patterns(text string) (out []string) {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// gather returns the files of a directory, and of those in it or linked to, sorted, under the name that it has in the archive.
+func gather(dir, name string, ignored []string) (out []file, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if slices.ContainsFunc(ignored, func(p string) bool { ok, _ := path.Match(p, e.Name()); return ok }) {
+			continue
+		}
+		from, to := filepath.Join(dir, e.Name()), path.Join(name, e.Name())
+		info, err := os.Stat(from)
+		if err != nil {
+			return nil, err
+		}
+		if info.IsDir() {
+			inner, err := gather(from, to, ignored)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, inner...)
+			continue
+		}
+		content, err := os.ReadFile(from)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, file{to, 0o644, content})
 	}
 	return out, nil
 }

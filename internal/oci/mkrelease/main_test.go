@@ -29,8 +29,10 @@ func module(t *testing.T) {
 		"LICENSE":                     "do as you like\n",
 		"charts/herald/Chart.yaml":    "name: herald\nversion: 0.0.0-dev\nappVersion: dev\n",
 		"charts/herald/values.yaml":   "image:\n  # Where.\n  registry: localhost\n",
-		"charts/herald/.helmignore":   ".*\n",
+		"charts/herald/.helmignore":   "# Not these.\n.*\n*.go\ntestdata\n",
 		"config/crd/pools.yaml":       "kind: CustomResourceDefinition\n",
+		"config/crd/pools_test.go":    "package crd\n",
+		"config/crd/testdata/x.yaml":  "kind: Nothing\n",
 		"manifests/herald.yaml":       "    image: localhost/herald-controller:dev\n    image: localhost/herald-speaker:dev\n",
 	} {
 		path := filepath.Join(dir, name)
@@ -39,7 +41,7 @@ func module(t *testing.T) {
 		}
 	}
 	t.Chdir(dir)
-	if err := errors.Join(os.Mkdir("charts/herald/files", 0o755), os.Symlink("../../../config/crd/pools.yaml", "charts/herald/files/pools.yaml")); err != nil {
+	if err := errors.Join(os.Mkdir("charts/herald/files", 0o755), os.Symlink("../../../config/crd", "charts/herald/files/crd")); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -67,7 +69,7 @@ func TestAReleaseHasAllAndSumsItUp(t *testing.T) {
 	if got := unpacked(t, "out/heraldctl-v1.2.3-windows-amd64.tar.gz"); !slices.Equal(got, []string{"heraldctl.exe 755", "LICENSE 644"}) {
 		t.Errorf("the archive for Windows has %v", got)
 	}
-	if got, want := unpacked(t, "out/herald-1.2.3.tgz"), []string{"herald/Chart.yaml 644", "herald/files/pools.yaml 644", "herald/values.yaml 644"}; !slices.Equal(got, want) {
+	if got, want := unpacked(t, "out/herald-1.2.3.tgz"), []string{"herald/Chart.yaml 644", "herald/files/crd/pools.yaml 644", "herald/values.yaml 644"}; !slices.Equal(got, want) {
 		t.Errorf("the chart has %v, want %v", got, want)
 	}
 	sums, err := os.ReadFile("out/SHA256SUMS")
@@ -135,9 +137,9 @@ func TestTheChartIsTheReleases(t *testing.T) {
 		got[f.name] = string(f.content)
 	}
 	if want := map[string]string{
-		"herald/Chart.yaml":       "name: herald\nversion: 1.2.3\nappVersion: v1.2.3\n",
-		"herald/values.yaml":      "image:\n  # Where.\n  registry: registry.example.com/herald\n",
-		"herald/files/pools.yaml": "kind: CustomResourceDefinition\n",
+		"herald/Chart.yaml":           "name: herald\nversion: 1.2.3\nappVersion: v1.2.3\n",
+		"herald/values.yaml":          "image:\n  # Where.\n  registry: registry.example.com/herald\n",
+		"herald/files/crd/pools.yaml": "kind: CustomResourceDefinition\n",
 	}; !maps.Equal(got, want) {
 		t.Errorf("the chart holds %q, want %q", got, want)
 	}
