@@ -140,6 +140,7 @@ func TestTheChartRendersWhatKustomizeDoes(t *testing.T) {
 		{"as it comes", "", "."},
 		{"its configuration in a ConfigMap", "configSource: configmap", "configmap"},
 		{"without BGP", "bgp: {enabled: false}", "layer2"},
+		{"that only observes", "observe: true", "observe"},
 		{"with passive peers", "bgp: {passive: true}", "bgp"},
 		{"with guarded metrics", "metrics: {auth: token}", "metrics-auth"},
 		{"high security", "{metrics: {auth: token}, networkPolicy: {enabled: true}}", "secure"},

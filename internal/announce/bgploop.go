@@ -45,15 +45,7 @@ func (l *Loop) SpeakBGP(driver BGP, drainDelay time.Duration) {
 }
 
 // SpeakNoBGP lets the loop say of each peer of this node that it waits because BGP is off.
-func (l *Loop) SpeakNoBGP() { l.bgp = &speaking{driver: mute{}, off: true} }
-
-// mute is the driver of a speaker without BGP.
-type mute struct{}
-
-func (mute) Apply([]bgp.Peer, map[netip.Prefix][]bgp.Route)      {}
-func (mute) Sessions() []bgp.Session                             { return nil }
-func (mute) Changed() <-chan struct{}                            { return nil }
-func (mute) Leave(context.Context, bgp.Departure, time.Duration) {}
+func (l *Loop) SpeakNoBGP() { l.bgp = &speaking{driver: &silentBGP{}, off: true} }
 
 // speak makes what routers are told follow. It needs no ring: every node announces for itself.
 func (l *Loop) speak(p pending) {

@@ -17,6 +17,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $values := .root.Values }}
 {{- $env := dict }}
 {{- if ne $values.configSource "crd" }}{{ $_ := set $env "HERALD_CONFIG_SOURCE" $values.configSource }}{{ end }}
+{{- if $values.observe }}{{ $_ := set $env "HERALD_OBSERVE" "true" }}{{ end }}
 {{- if ne $values.log.level "info" }}{{ $_ := set $env "HERALD_LOG_LEVEL" $values.log.level }}{{ end }}
 {{- if ne $values.log.format "logfmt" }}{{ $_ := set $env "HERALD_LOG_FORMAT" $values.log.format }}{{ end }}
 {{- if ne $values.metrics.auth "none" }}{{ $_ := set $env "HERALD_METRICS_AUTH" $values.metrics.auth }}{{ end }}
