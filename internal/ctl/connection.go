@@ -77,7 +77,7 @@ func clarify(doing string, err error) error {
 	case ofHerald(err):
 		return fmt.Errorf("%s: the API server does not know this kind: install Herald's CustomResourceDefinitions (kubectl apply --server-side -f manifests/herald.yaml)", doing)
 	case errors.As(err, &unreachable):
-		return fmt.Errorf("%s: no answer from the API server: %w; see --kubeconfig, --context and --server", doing, err)
+		return fmt.Errorf("%s: no answer from the API server: %w; see --kubeconfig, --context and --server. If it is down, what is announced stays announced, and new Services wait", doing, err)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

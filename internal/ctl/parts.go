@@ -135,6 +135,9 @@ func (r *reader) documents(ctx context.Context) error {
 		return err
 	}
 	var status struct {
+		ConfigMap struct {
+			Status v1beta1.ConfigurationStatus
+		}
 		Objects []struct {
 			Kind, Name string
 			Status     v1beta1.IPAddressPoolStatus
@@ -143,6 +146,7 @@ func (r *reader) documents(ctx context.Context) error {
 	if err := yaml.Unmarshal([]byte(shown.Data["status.yaml"]), &status); err != nil {
 		return fmt.Errorf("read ConfigMap %s/%s: %w", r.herald, shown.Name, err)
 	}
+	r.out.Documents = status.ConfigMap.Status.Conditions
 	for _, o := range status.Objects {
 		of := v1beta1.ConfigurationStatus{Conditions: o.Status.Conditions}
 		for _, p := range resources.Pools {

@@ -266,3 +266,18 @@ func TestAnotherHeraldIsARivalAndThisOneIsNot(t *testing.T) {
 		}
 	}
 }
+
+func TestDocumentsThatCannotBeReadAreTold(t *testing.T) {
+	s := routed("Established")
+	s.Source = "ConfigMap herald-system/herald-config"
+	s.Documents = []metav1.Condition{{Type: "Accepted", Status: metav1.ConditionFalse, Reason: config.ReasonInvalidDocument, Message: "line 4"}}
+	if !slices.ContainsFunc(StatusOf(s).Findings, func(f Finding) bool {
+		return f.Object == "ConfigMap/herald-system/herald-config" && f.Reason == config.ReasonInvalidDocument && f.Message == "line 4"
+	}) {
+		t.Errorf("findings are %+v", StatusOf(s).Findings)
+	}
+	s.Documents[0].Status = metav1.ConditionTrue
+	if slices.ContainsFunc(StatusOf(s).Findings, func(f Finding) bool { return strings.HasPrefix(f.Object, "ConfigMap/") }) {
+		t.Error("documents that are in force are a finding")
+	}
+}

@@ -28,6 +28,8 @@ type Snapshot struct {
 	Resources config.Resources
 	// Source is where Resources were read from, in words.
 	Source string
+	// Documents are the conditions of the ConfigMap's newest version as a whole; Resources is the one that is in force.
+	Documents []metav1.Condition
 
 	Speakers           []v1beta1.Speaker
 	AnnouncementSlices []v1beta1.AnnouncementSlice

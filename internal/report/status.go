@@ -171,6 +171,9 @@ func configFindings(s *Snapshot) []Finding {
 		}
 		out = append(out, f)
 	}
+	if c := condition(s.Documents, config.ConditionAccepted); c.Status == metav1.ConditionFalse {
+		out = append(out, failure("ConfigMap/"+strings.TrimPrefix(s.Source, "ConfigMap "), c.Reason, c.Message, "correct it, and try before with heraldctl validate -f FILE"))
+	}
 	return out
 }
 
