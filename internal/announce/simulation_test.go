@@ -136,6 +136,7 @@ type simWorld struct {
 	fault   time.Duration         // the last one
 	claimed time.Duration         // the last time that anybody claimed something
 	frozen  map[netip.Addr]string // what the places were when the API server went
+	wished  *simWish              // that nothing stands against
 
 	doubles, gaps map[netip.Addr]*simSpan
 	worstDouble   time.Duration
