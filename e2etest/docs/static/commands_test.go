@@ -168,7 +168,7 @@ func TestFlagsThatAreNamedExist(t *testing.T) {
 		maps.Copy(any, flags)
 	}
 	for _, other := range []string{
-		"kubeconfig", "context", "namespace", "as", "server-side", // kubectl
+		"kubeconfig", "context", "namespace", "as", "server-side", "ignore-not-found", // kubectl
 		"ignore-exclude-lb", // MetalLB
 	} {
 		any[other] = true

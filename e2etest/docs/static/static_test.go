@@ -275,7 +275,7 @@ func TestReasonsAndKindsThatAreNamedExist(t *testing.T) {
 func TestKeysThatAreNamedExist(t *testing.T) {
 	root, pages := documentation(t)
 	source := sources(t, root)
-	key := regexp.MustCompile(`(?:^|[^.\w])(heraldlb\.io/[A-Za-z][A-Za-z0-9-]*)`)
+	key := regexp.MustCompile(`(?:^|[^.\w])(heraldlb\.io/[A-Za-z](?:[A-Za-z0-9-]*[A-Za-z0-9])?)`)
 	for _, p := range pages {
 		for _, s := range said(p) {
 			for _, m := range key.FindAllStringSubmatch(s.says, -1) {
