@@ -91,7 +91,7 @@ lint: ## static checks: formatting, vet, staticcheck, and that what is generated
 
 .PHONY: unit
 unit: ## unit tests, with the race detector where there is a C compiler
-	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -e /e2etest$$ -e /e2etest/lab$$ -e /e2etest/lifecycle$$ -e /e2etest/docs$$)
+	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -e /e2etest$$ -e /e2etest/lab$$ -e /e2etest/lifecycle$$ -e /e2etest/docs$$ -e /e2etest/situations$$)
 	$(if $(RACE),$(GO) test -run '^TestSimulation$$' ./internal/announce)
 
 .PHONY: fuzz
@@ -105,6 +105,10 @@ e2e: images-host ## end-to-end tests on real clusters in this machine (root)
 .PHONY: docs
 docs: images-host ## what the documentation tells its readers to run, on a real cluster in this machine (root)
 	$(GO) test -count=1 -timeout 15m -v ./e2etest/docs
+
+.PHONY: situations
+situations: images-host ## what breaks users' clusters, made on a real one; not in `make test` before all of its scripts have passed (root)
+	$(GO) test -count=1 -timeout 25m -v ./e2etest/situations
 
 .PHONY: test-long
 test-long: images-host ## what is too long for CI: more histories, sessions with routers again and again, BFD on busy cores (root; half an hour)
