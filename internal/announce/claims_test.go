@@ -56,6 +56,31 @@ func TestTheOwnerBeforeGoesOnUntilItHearsOfTheClaim(t *testing.T) {
 	}
 }
 
+// Who has not met its peers, or looks for them again, cannot know who has an address. It keeps what it has.
+func TestWhoHasNotJoinedClaimsNothing(t *testing.T) {
+	s, n1, _, _ := threeNodes(t)
+	s.members(n1) // alone, as it seems
+	p := s.planners["n1"]
+	p.setJoined(false)
+	p.setService(key("shop"), cluster(vip))
+	if plan := p.plan(s.now); len(plan.claims) != 0 || p.decisions[vipAddr].Owner != "" {
+		t.Fatalf("before it has joined it does %+v and decides %+v", plan, p.decisions[vipAddr])
+	}
+	p.setClaims(claimOf("n1", 3), s.now) // of its own life before
+	if p.plan(s.now); p.decisions[vipAddr].Owner != "" {
+		t.Errorf("before it has joined it announces its own address again: %+v", p.decisions[vipAddr])
+	}
+	p.setJoined(true)
+	if plan := p.plan(s.now); len(plan.claims) != 0 || p.decisions[vipAddr].Owner != "n1" {
+		t.Errorf("it has joined and does %+v, and decides %+v", plan, p.decisions[vipAddr])
+	}
+	p.setJoined(false)
+	p.setService(key("blog"), cluster("192.0.2.101"))
+	if plan := p.plan(s.now); len(plan.claims) != 0 || p.decisions[vipAddr].Owner != "n1" {
+		t.Errorf("it looks around again and does %+v, and decides %+v", plan, p.decisions[vipAddr])
+	}
+}
+
 func TestAnHeirThatLetsItsTimePassIsFollowedByTheNext(t *testing.T) {
 	s, _, _, _ := threeNodes(t)
 	s.service("shop", cluster(vip))

@@ -81,9 +81,15 @@ func TestWhatIsToldOfAnAddress(t *testing.T) {
 		}, "n3: web/shop None NoEligibleNode by L2 no node can: n1: no endpoint can be served from it (NoEndpoint); n2: its speaker is gone and its node does not answer (NotAlive); n3: it has no usable interface for the address (NoInterface)"},
 		{"the next one tells when that one is gone", func() { s.members(n1) },
 			"n1: web/shop None NoEligibleNode by L2 no node can: n1: no endpoint can be served from it (NoEndpoint); n2, n3: its speaker is gone and its node does not answer (NotAlive)"},
-		{"with BGP each node that can tells routers, and there is nothing to complain of", func() {
-			s.members(n1, n2, n3)
+		{"a cluster of one node says that its label keeps it away", func() {
+			only := readyNode("n1")
+			only.Labels[corev1.LabelNodeExcludeBalancers] = ""
 			s.service("shop", cluster("192.0.2.100"))
+			s.nodes(nodeFacts(only))
+		}, "n1: web/shop None NoEligibleNode by L2 no node can: n1: it is labelled node.kubernetes.io/exclude-from-external-load-balancers (ExcludedByLabel)"},
+		{"with BGP each node that can tells routers, and there is nothing to complain of", func() {
+			s.nodes(nodeFacts(readyNode("n1"), readyNode("n2"), readyNode("n3")))
+			s.members(n1, n2, n3)
 			use("BGPAdvertisement all {nodeSelectors: [{matchLabels: {kubernetes.io/hostname: n1}}]}", "BGPPeer tor {peerAddress: 198.51.100.1, myASN: 64512, peerASN: 64513}")
 		}, "n1: web/shop Owner BGP tor"},
 		{"a peer that takes the other family only does not listen", func() {
