@@ -6,13 +6,16 @@ import (
 	"path/filepath"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"heraldlb.io/herald/e2etest/install"
 	"heraldlb.io/herald/e2etest/lab"
 	"heraldlb.io/herald/e2etest/parts"
 )
 
-// The chart alone, packed, puts Herald into a cluster.
-func TestTheChartServesWithinAMinute(t *testing.T) {
+// The chart alone, packed, puts Herald into a cluster. An upgrade changes what its values change: not the gossip key, nor the
+// addresses. An uninstall leaves the kinds, and with them the pools, to be deleted by who means it.
+func TestTheChartServesWithinAMinuteAndIsUpgraded(t *testing.T) {
 	without(t)
 	helm := helm(t)
 	dir := t.TempDir()
@@ -42,6 +45,24 @@ func TestTheChartServesWithinAMinute(t *testing.T) {
 	s := begin(t)
 	run(s, "install", "herald", packed[0], "--create-namespace")
 	s.firstService()
+
+	before, addrs := gossipKey(t), s.addresses("web")
+	run(s, "upgrade", "herald", packed[0], "--set", "log.format=json")
+	s.wait(func(ctx context.Context) error { return install.Ready(ctx, kube, nodes) })
+	s.say("upgraded")
+	if after := gossipKey(t); after != before {
+		t.Error("the upgrade changed the gossip key")
+	}
+	again := s.addresses("web")
+	for i, a := range addrs {
+		if again[i] != a {
+			t.Errorf("the upgrade changed %s to %s", a, again[i])
+		}
+		s.answers(a)
+	}
+
+	run(s, "uninstall", "herald")
+	s.kubectl("get", "ipaddresspool", "lan")
 }
 
 // helm returns the program, which is built when it is first needed.
@@ -56,4 +77,14 @@ func helm(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return filepath.Join(programs, "helm")
+}
+
+// gossipKey is the secret that the speakers share.
+func gossipKey(t *testing.T) string {
+	t.Helper()
+	secret, err := kube.CoreV1().Secrets(install.Namespace).Get(t.Context(), "herald-gossip", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(secret.Data["key"])
 }
