@@ -85,9 +85,15 @@ func (s *transcript) addresses(name string) (out []netip.Addr) {
 // answers waits until the application answers the client on the nodes' network at an address.
 func (s *transcript) answers(a netip.Addr) {
 	s.t.Helper()
+	answer := s.answersFrom("client", a)
+	s.say("client: GET %s is answered by pod %s on %s", a, answer.Pod, answer.Node)
+}
+
+// answersFrom waits until the application answers a host at an address.
+func (s *transcript) answersFrom(host string, a netip.Addr) (answer app.Answer) {
+	s.t.Helper()
 	url := "http://" + netip.AddrPortFrom(a, 80).String() + "/"
-	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DialContext: cluster.Dialer("client"), DisableKeepAlives: true}}
-	var answer app.Answer
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DialContext: cluster.Dialer(host), DisableKeepAlives: true}}
 	s.wait(func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err != nil {
@@ -100,7 +106,7 @@ func (s *transcript) answers(a netip.Addr) {
 		defer resp.Body.Close()
 		return json.NewDecoder(resp.Body).Decode(&answer)
 	})
-	s.say("client: GET %s is answered by pod %s on %s", url, answer.Pod, answer.Node)
+	return answer
 }
 
 // without waits until nothing of Herald is in the cluster.
