@@ -28,12 +28,15 @@ const (
 	SpeakerReady = "Ready"
 	// SpeakerServicePathHealthy: the node brings traffic to pods, as far as its service proxy says.
 	SpeakerServicePathHealthy = "ServicePathHealthy"
+	// SpeakerReversePathFiltered: the node's kernel drops what some clients send. There is none while it does not.
+	SpeakerReversePathFiltered = "ReversePathFiltered"
 )
 
 // SpeakerStatus is what a speaker says of itself.
 type SpeakerStatus struct {
 	// conditions: "Ready" says whether the speaker announces, and if not why; "ServicePathHealthy" whether the node's
-	// service proxy works.
+	// service proxy works; "ReversePathFiltered", which is there only when it is true, that the node's kernel drops what
+	// some clients send.
 	//
 	// +listType=map
 	// +listMapKey=type

@@ -41,6 +41,7 @@ type Layer2 interface {
 	Interfaces() []layer2.Interface
 	Conflicts() []layer2.Conflict
 	KernelAddresses(ours func(netip.Addr) bool) []layer2.KernelAddress
+	FilteredInterfaces() ([]layer2.Filtered, error)
 	Changed() <-chan struct{}
 	Apply(announce map[netip.Addr]layer2.Scope, withdraw []netip.Addr)
 	Remind()
@@ -88,6 +89,8 @@ type Loop struct {
 	standsIn  map[netip.Addr]string // for this node, which is away
 	conflicts []layer2.Conflict     // that were told of
 	kernel    []layer2.KernelAddress
+	filtered  []layer2.Filtered
+	filters   time.Time     // when they were looked for
 	health    gossip.Health // that the ring was told last
 	offered   []gossip.Interface
 	started   bool
@@ -198,6 +201,7 @@ func (l *Loop) step() time.Time {
 	l.apply(p)
 	l.tellConflicts()
 	l.watchKernel()
+	l.watchFilters(now)
 	l.report()
 	return p.wake
 }

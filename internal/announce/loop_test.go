@@ -112,6 +112,7 @@ type fakeDriver struct {
 	peers     []net.HardwareAddr
 	conflicts []layer2.Conflict
 	kernel    []layer2.KernelAddress
+	filtered  []layer2.Filtered
 	changed   chan struct{}
 }
 
@@ -161,7 +162,12 @@ func (d *fakeDriver) KernelAddresses(ours func(netip.Addr) bool) (out []layer2.K
 	}
 	return out
 }
-func (d *fakeDriver) Remind()  { d.mu.Lock(); defer d.mu.Unlock(); d.reminded++ }
+func (d *fakeDriver) Remind() { d.mu.Lock(); defer d.mu.Unlock(); d.reminded++ }
+func (d *fakeDriver) FilteredInterfaces() ([]layer2.Filtered, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.filtered, nil
+}
 func (d *fakeDriver) Quiesce() { d.mu.Lock(); defer d.mu.Unlock(); d.quiet = true }
 func (d *fakeDriver) String() string {
 	d.mu.Lock()

@@ -286,6 +286,46 @@ func TestTheLoopReports(t *testing.T) {
 			t.Errorf("addresses were told of %d times again", r.calls-calls)
 		}
 	})
+	run("a node that is asked to takes an address over, and the Service tells why", func(t *testing.T, w *world, r *shownReport) {
+		w.ring.become(nil, n2)
+		w.services.Add(lbService("shop", corev1.ServiceExternalTrafficPolicyCluster, "192.0.2.100"))
+		w.slices.Add(slice("shop-1", "shop", endpoint("n1", &yes, &yes), endpoint("n2", &yes, &yes)))
+		synctest.Wait()
+		w.ring.hear("n2", "192.0.2.100")
+		w.announces("n2 has claimed it", "")
+		w.mu.Lock()
+		w.told = nil
+		w.mu.Unlock()
+		n1 := readyNode("n1", "192.0.2.11")
+		n1.Annotations = map[string]string{AnnotationMove: Move{Addrs: []netip.Addr{vipAddr}, Until: time.Now().Add(time.Minute)}.String()}
+		w.nodes.Modify(n1)
+		w.announces("it is asked", "192.0.2.100")
+		w.tells("it is asked", "shop Normal AddressMoved: 192.0.2.100 is announced from node n1, and from n2 no more: a person asked for the move (Requested)")
+		w.nodes.Modify(readyNode("n1", "192.0.2.11"))
+		w.announces("the wish is gone", "192.0.2.100")
+	})
+	run("reverse path filters are told of while they drop anything", func(t *testing.T, w *world, r *shownReport) {
+		w.ring.become(nil, n2)
+		said := func(filtered ...layer2.Filtered) *metav1.Condition {
+			w.driver.mu.Lock()
+			w.driver.filtered = filtered
+			w.driver.mu.Unlock()
+			time.Sleep(filterInterval)
+			w.driver.changed <- struct{}{}
+			synctest.Wait()
+			return meta.FindStatusCondition(r.status.Conditions, v1beta1.SpeakerReversePathFiltered)
+		}
+		if c := said(); c != nil {
+			t.Errorf("it says %+v of nothing", c)
+		}
+		const want = "what clients beyond the subnets of eth1 send to addresses that are announced there is dropped, since rp_filter is 1 (strict) for it and replies to them leave by eth0"
+		if c := said(layer2.Filtered{Interface: "eth1", Default: "eth0"}); c == nil || c.Status != metav1.ConditionTrue || c.Reason != "StrictReversePathFilter" || c.Message != want {
+			t.Errorf("it says %+v", c)
+		}
+		if c := said(); c != nil {
+			t.Errorf("it goes on to say %+v", c)
+		}
+	})
 	run("a kernel that answers by itself is told of once, at the Node", func(t *testing.T, w *world, r *shownReport) {
 		w.ring.become(nil, n2)
 		w.services.Add(lbService("shop", corev1.ServiceExternalTrafficPolicyLocal, "192.0.2.100"))

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-kit/log/level"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -23,6 +24,7 @@ const (
 	reasonNotReady  = "NotReady"
 	reasonHealthy   = "Healthy"
 	reasonUnhealthy = "Unhealthy"
+	reasonStrict    = "StrictReversePathFilter"
 )
 
 // The reasons of the events on a Node.
@@ -59,6 +61,9 @@ func (l *Loop) status() v1beta1.SpeakerStatus {
 	if self, ok := l.planner.members[l.node]; ok {
 		s.Conditions = append(s.Conditions, pathCondition(self.Health.ServicePathDown))
 	}
+	if len(l.filtered) > 0 {
+		s.Conditions = append(s.Conditions, filterCondition(l.filtered))
+	}
 	for _, i := range l.offered {
 		one := v1beta1.SpeakerInterface{Name: i.Name, MAC: i.MAC.String(), ARP: i.ARP, NDP: i.NDP}
 		for _, subnet := range i.Subnets {
@@ -92,6 +97,33 @@ func pathCondition(down bool) metav1.Condition {
 			Message: "The node's service proxy does not answer that it works: see kube-proxy on this node"}
 	}
 	return metav1.Condition{Type: v1beta1.SpeakerServicePathHealthy, Status: metav1.ConditionTrue, Reason: reasonHealthy, Message: "Nothing is known against the node's service proxy"}
+}
+
+func filterCondition(filtered []layer2.Filtered) metav1.Condition {
+	var parts []string
+	for _, f := range filtered {
+		parts = append(parts, fmt.Sprintf("what clients beyond the subnets of %s send to addresses that are announced there is dropped, since rp_filter is 1 (strict) for it "+
+			"and replies to them leave by %s", f.Interface, f.Default))
+	}
+	return metav1.Condition{Type: v1beta1.SpeakerReversePathFiltered, Status: metav1.ConditionTrue, Reason: reasonStrict, Message: cut(strings.Join(parts, "; "))}
+}
+
+// filterInterval is how often the kernel's reverse path filters are looked at, as far as the loop has something to do: no
+// event tells of them.
+const filterInterval = 10 * time.Second
+
+// watchFilters looks for interfaces on which the kernel drops what clients send.
+func (l *Loop) watchFilters(now time.Time) {
+	if now.Sub(l.filters) < filterInterval {
+		return
+	}
+	l.filters = now
+	filtered, err := l.layer2.FilteredInterfaces()
+	if err != nil {
+		level.Warn(l.logger).Log("msg", "cannot tell whether reverse path filters drop what clients send", "node", l.node, "err", err)
+		return
+	}
+	l.filtered = filtered
 }
 
 // gossip tells what is seen of the others.

@@ -37,11 +37,13 @@ func (c *connection) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.configMap, "config-map", "herald-config", "`name` of the ConfigMap with the configuration")
 }
 
+var errNoCluster = errors.New("no cluster is named: name a kubeconfig file with --kubeconfig or the environment variable KUBECONFIG, or an API server with --server")
+
 // client connects to nothing yet.
 func (c *connection) client() (*kube.Client, *rest.Config, error) {
 	cfg, err := c.config().ClientConfig()
 	if clientcmd.IsEmptyConfig(err) {
-		return nil, nil, errors.New("no cluster is named: name a kubeconfig file with --kubeconfig or the environment variable KUBECONFIG, or an API server with --server")
+		return nil, nil, errNoCluster
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the API server: %w", err)
@@ -60,6 +62,9 @@ func (c *connection) config() clientcmd.ClientConfig {
 // namespace is that of the user's objects when a name has none.
 func (c *connection) namespace() (string, error) {
 	namespace, _, err := c.config().Namespace()
+	if clientcmd.IsEmptyConfig(err) {
+		return "", errNoCluster
+	}
 	if err != nil {
 		return "", fmt.Errorf("find the namespace: %w", err)
 	}

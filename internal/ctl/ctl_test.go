@@ -18,6 +18,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
@@ -311,25 +312,154 @@ func TestASupportBundleHoldsNoSecrets(t *testing.T) {
 	}
 }
 
-func TestTheConfigurationIsReadFromWhereTheControllerReadsIt(t *testing.T) {
+// fromConfigMap is a cluster without any of Herald's kinds, whose configuration is the ConfigMap mine.
+func fromConfigMap(t *testing.T) *kubetest.API {
+	t.Helper()
 	api := kubetest.New(t)
+	api.Fault(func(r *http.Request) int {
+		if strings.HasPrefix(r.URL.Path, "/apis/heraldlb.io/") {
+			return http.StatusNotFound
+		}
+		return 0
+	})
 	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "herald-system", Name: "herald-controller"}}
 	deployment.Spec.Template.Spec.Containers = []corev1.Container{{Env: []corev1.EnvVar{{Name: "HERALD_CONFIG_SOURCE", Value: "configmap"}}, Args: []string{"--config-map=mine"}}}
 	api.Create("deployments", deployment)
-	got := run(t, api, "pools")
-	if got.code != ExitFailed || !strings.Contains(got.err, "mine-accepted") {
-		t.Errorf("without the ConfigMap: exit %d, %s", got.code, got.err)
-	}
+	return api
+}
+
+// configure has a ConfigMap be in force, and say more of itself.
+func configure(api *kubetest.API, more string) {
 	for name, data := range map[string]map[string]string{
-		"mine-accepted": {"a": "apiVersion: heraldlb.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: lan}\nspec: {addresses: [192.0.2.0/30]}\n"},
-		"mine-status": {"status.yaml": `objects: [{kind: IPAddressPool, name: lan, status: {ipv4: {total: "4", assigned: 1, available: "3"},
+		"mine-accepted": {"a": "apiVersion: heraldlb.io/v1beta1\nkind: IPAddressPool\nmetadata: {name: lan}\nspec: {addresses: [192.0.2.0/30]}\n" +
+			"---\napiVersion: heraldlb.io/v1beta1\nkind: L2Advertisement\nmetadata: {name: lan}\nspec: {ipAddressPools: [lan]}\n"},
+		"mine-status": {"status.yaml": more + `objects: [{kind: IPAddressPool, name: lan, status: {ipv4: {total: "4", assigned: 1, available: "3"},
 			conditions: [{type: Accepted, status: "True"}, {type: Available, status: "True"}]}}]`},
 	} {
 		api.Create("configmaps", &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "herald-system", Name: name}, Data: data})
 	}
+}
+
+func TestTheConfigurationIsReadFromWhereTheControllerReadsIt(t *testing.T) {
+	api := fromConfigMap(t)
+	got := run(t, api, "pools")
+	if got.code != ExitFailed || !strings.Contains(got.err, "mine-accepted") {
+		t.Errorf("without the ConfigMap: exit %d, %s", got.code, got.err)
+	}
+	configure(api, "")
 	got = run(t, api, "pools")
 	if got.code != ExitOK || !strings.Contains(got.out, "lan    IPv4     ###....... 25%   1          3           4       0         Available") {
 		t.Errorf("exit %d, %s%s", got.code, got.out, got.err)
+	}
+}
+
+// Without Herald's kinds speakers say nothing of themselves. What is known all the same is told, and nothing is told of them
+// that nobody knows.
+func TestWhatIsKnownWithoutHeraldsKinds(t *testing.T) {
+	api := fromConfigMap(t)
+	configure(api, `configMap: {status: {conditions: [{type: Accepted, status: "False", reason: InvalidDocument, message: "data[\"a\"] line 3: no field spec.adresses"}]}}`+"\n")
+	for name, ready := range map[string]corev1.ConditionStatus{"n1": corev1.ConditionTrue, "n2": corev1.ConditionFalse} {
+		api.Create("nodes", &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		api.Create("pods", &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "herald-system", Name: "herald-speaker-" + name, Labels: map[string]string{"app.kubernetes.io/name": "herald", "app.kubernetes.io/component": "speaker"}},
+			Spec:       corev1.PodSpec{NodeName: name},
+			Status:     corev1.PodStatus{Phase: corev1.PodRunning, Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: ready}}},
+		})
+	}
+	svc := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Annotations: map[string]string{"heraldlb.io/pool": "lan"}}}
+	svc.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol}}
+	svc.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: "192.0.2.1"}}
+	svc.Status.Conditions = []metav1.Condition{{Type: "heraldlb.io/Allocated", Status: metav1.ConditionTrue, Reason: "Allocated", Message: "Holds 192.0.2.1 from pool lan"}}
+	api.Create("services", svc)
+	yes, on := true, "n1"
+	api.Create("endpointslices", &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web-1", Labels: map[string]string{"kubernetes.io/service-name": "web"}},
+		Endpoints:  []discoveryv1.Endpoint{{Conditions: discoveryv1.EndpointConditions{Ready: &yes}, NodeName: &on}},
+	})
+	const plain = "where the configuration is a ConfigMap speakers write none"
+	for _, c := range []struct {
+		args string
+		code int
+		want []string // in what it prints
+	}{
+		{"status", ExitAttention, []string{"1, 1 with their addresses\n", "Speakers      1 of 2 ready", "AnnouncementSlices: not known: read AnnouncementSlices: " + plain,
+			"error  ConfigMap/herald-system/mine  InvalidDocument: data[\"a\"] line 3: no field spec.adresses", "error  Speaker/n2  SpeakerNotReady"}},
+		{"speakers", ExitOK, []string{"n1     Ready      -", "n2     NotReady   -"}},
+		{"explain service web", ExitOK, []string{"ok       Address: Holds 192.0.2.1 from pool lan", "unknown  Nodes of 192.0.2.1", plain, "Nothing is found against it, and not all could be seen."}},
+		{"doctor", ExitAttention, []string{"unknown  kube-proxy, or what takes its place, works\n           read Speakers: " + plain, "Speaker/n2: Running (SpeakerNotReady)", "failed   the configuration is accepted"}},
+		{"events", ExitOK, []string{"Herald told nothing that is still kept."}},
+		{"drain n1", ExitOK, []string{"node n1 gives its addresses away"}},
+		{"announcements", ExitFailed, []string{plain}},
+		{"peers", ExitFailed, []string{plain}},
+		{"simulate --without n1", ExitFailed, []string{plain}},
+		{"move 192.0.2.1 --to n1", ExitFailed, []string{plain}},
+		{"drain n2 --wait", ExitFailed, []string{plain}},
+	} {
+		got := run(t, api, strings.Fields(c.args)...)
+		for _, want := range c.want {
+			if all := got.out + got.err; got.code != c.code || !strings.Contains(all, want) || strings.Contains(all, "CustomResourceDefinition") || strings.Contains(all, "NotAlive") {
+				t.Errorf("%s: exit %d, want %d, %q:\n%s", c.args, got.code, c.code, want, all)
+			}
+		}
+	}
+	if got := api.Node("n2").Annotations; len(got) > 0 {
+		t.Errorf("a node was marked whose drain cannot be waited for: %v", got)
+	}
+}
+
+// Every command that talks to a cluster says what is wrong with it, whatever that is.
+func TestEveryCommandSaysWhatIsWrongWithTheCluster(t *testing.T) {
+	commands := map[string]string{ // and what it cannot do without, if anything
+		"status": "services", "observe": "services", "pools": "ipaddresspools", "speakers": "speakers", "peers": "speakers", "announcements": "announcementslices", "events": "events",
+		"explain service web": "services", "simulate --without n2": "speakers", "drain n2 --wait": "announcementslices", "move 192.0.2.100 --to n2": "speakers",
+		"migrate metallb": "bgppeers", "doctor": "", "support-bundle -f -": "",
+	}
+	seen := map[string]bool{"validate": true, "completion": true} // which need no cluster
+	for args := range commands {
+		seen[strings.Fields(args)[0]] = true
+	}
+	for _, c := range newRoot(Env{Args: []string{"heraldctl"}}).Commands() {
+		if !seen[c.Name()] {
+			t.Errorf("%s is not looked at", c.Name())
+		}
+	}
+	for args, needed := range commands {
+		t.Run(args, func(t *testing.T) {
+			fails := func(api *kubetest.API, more, want string) {
+				t.Helper()
+				got := run(t, api, strings.Fields(args+more)...)
+				if got.code != ExitFailed || !strings.Contains(got.err, want) || strings.Count(got.err, "error:") != 1 {
+					t.Errorf("exit %d, error %q, want %q", got.code, got.err, want)
+				}
+			}
+			fails(nil, "", "--kubeconfig")
+			fails(nil, " --server http://127.0.0.1:1", "no answer from the API server")
+			unknown := cluster(t)
+			unknown.Fault(func(*http.Request) int { return http.StatusUnauthorized })
+			fails(unknown, "", "log in again")
+			if needed == "" {
+				return
+			}
+			forbidden := cluster(t)
+			forbidden.Fault(func(r *http.Request) int {
+				if strings.Contains(r.URL.Path, "/"+needed) {
+					return http.StatusForbidden
+				}
+				return 0
+			})
+			fails(forbidden, "", "your user may not")
+			if needed == "services" || needed == "events" || strings.HasPrefix(args, "migrate") {
+				return
+			}
+			bare := cluster(t)
+			bare.Fault(func(r *http.Request) int {
+				if strings.HasPrefix(r.URL.Path, "/apis/heraldlb.io/") {
+					return http.StatusNotFound
+				}
+				return 0
+			})
+			fails(bare, "", "install Herald's CustomResourceDefinitions")
+		})
 	}
 }
 

@@ -74,7 +74,7 @@ func review(ctx context.Context, r *reader, facts *report.Facts) error {
 	asking.SetLimit(8)
 	for i := range rights {
 		right := &rights[i]
-		if r.source == kube.ConfigFromConfigMap && right.Group == "heraldlb.io" {
+		if r.out.FromConfigMap && right.Group == "heraldlb.io" {
 			continue
 		}
 		asking.Go(func() error {

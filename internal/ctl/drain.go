@@ -36,6 +36,9 @@ that have moved do not come back by themselves.`,
 				return usageError{errors.New("--undo has nothing to --wait for: addresses that moved do not come back by themselves")}
 			}
 			client, _, err := a.client()
+			if wait { // for what has to be seen
+				_, _, err = a.snapshot(cmd.Context(), want{needed: []part{announcementSlices}})
+			}
 			if err != nil {
 				return err
 			}

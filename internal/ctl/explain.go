@@ -54,7 +54,7 @@ when the Service is not announced as it should be.`,
 }
 
 func (a *app) printExplanation(e report.Explanation, unread []report.Unread) error {
-	tones := map[string]report.Tone{report.VerdictOK: report.Good, report.VerdictWarning: report.Warn, report.VerdictFailed: report.Bad}
+	tones := map[string]report.Tone{report.VerdictOK: report.Good, report.VerdictWarning: report.Warn, report.VerdictFailed: report.Bad, report.VerdictUnknown: report.Warn}
 	err := a.print(e, func(w io.Writer) {
 		fmt.Fprintf(w, "Service %s\n\n", e.Service)
 		for _, step := range e.Steps {

@@ -60,7 +60,7 @@ func (a *app) events() *cobra.Command {
 }
 
 func (a *app) speakers() *cobra.Command {
-	return a.listing("speakers", "Show how the speaker of each node stands", "heraldctl speakers", want{needed: []part{speakers}, useful: []part{nodes, announcementSlices}},
+	return a.listing("speakers", "Show how the speaker of each node stands", "heraldctl speakers", want{needed: []part{standing}, useful: []part{nodes, announcementSlices}},
 		func(s *report.Snapshot) error {
 			all := report.Speakers(s)
 			return a.rows(all, "There is no speaker: nothing is announced.", report.SpeakerHead, report.SpeakerRows(all))

@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,10 @@ import (
 	"heraldlb.io/herald/internal/config"
 	"heraldlb.io/herald/internal/kube"
 )
+
+// errNotTold is why what speakers say of themselves cannot be read in a cluster without Herald's kinds.
+var errNotTold = errors.New("where the configuration is a ConfigMap speakers write none, since there need be none of Herald's kinds: " +
+	"what they do is told by events (heraldctl events) and metrics")
 
 func groupResource(resource string) schema.GroupResource {
 	return v1beta1.GroupVersion.WithResource(resource).GroupResource()
@@ -30,12 +35,25 @@ var (
 		return r.configObjects(ctx)
 	}}
 	speakers = part{"Speakers", func(ctx context.Context, r *reader) error {
+		if r.out.FromConfigMap {
+			return errNotTold
+		}
 		var l v1beta1.SpeakerList
 		err := objects(ctx, r, "speakers", &l)
 		r.out.Speakers = l.Items
 		return err
 	}}
+	// standing is how speakers stand: as they say, and where they cannot as their pods say.
+	standing = part{"Speakers", func(ctx context.Context, r *reader) error {
+		if r.out.FromConfigMap {
+			return pods.read(ctx, r)
+		}
+		return speakers.read(ctx, r)
+	}}
 	announcementSlices = part{"AnnouncementSlices", func(ctx context.Context, r *reader) error {
+		if r.out.FromConfigMap {
+			return errNotTold
+		}
 		var l v1beta1.AnnouncementSliceList
 		err := objects(ctx, r, "announcementslices", &l)
 		r.out.AnnouncementSlices = l.Items

@@ -84,6 +84,7 @@ func (r *reader) installation(ctx context.Context) error {
 	default:
 		return clarify("read Deployment "+r.herald+"/"+controllerName, err)
 	}
+	r.out.FromConfigMap = r.source == kube.ConfigFromConfigMap
 	switch r.source {
 	case "", kube.ConfigFromCRD, kube.ConfigFromConfigMap:
 		return nil

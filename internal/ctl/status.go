@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) status() *cobra.Command {
-	w := want{needed: []part{services}, useful: []part{configuration, speakers, announcementSlices, nodes, lease}}
+	w := want{needed: []part{services}, useful: []part{configuration, standing, announcementSlices, nodes, lease}}
 	cmd := a.listing("status", "Show how Herald stands, and all that needs a person", "heraldctl status", w, func(s *report.Snapshot) error {
 		st := report.StatusOf(s)
 		err := a.print(st, func(w io.Writer) {

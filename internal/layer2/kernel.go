@@ -35,7 +35,7 @@ func (a *Announcer) KernelAddresses(ours func(netip.Addr) bool) []KernelAddress 
 		if ignore == nil { // most nodes need not look
 			ignore = map[string]int{}
 			for _, i := range published {
-				ignore[i.Name] = arpIgnore("/proc/sys/net/ipv4/conf", i.Name)
+				ignore[i.Name] = setting(sysctls, i.Name, "arp_ignore")
 			}
 		}
 		for _, i := range published {
@@ -67,18 +67,21 @@ func kernelAnswers(addr netip.Addr, here bool, ignore int) bool {
 	return ignore == always || ignore == notHost
 }
 
-// arpIgnore returns the mode in which the kernel answers ARP requests on an interface: the higher one of what is set for
-// all and for this one. What cannot be read is the default.
-func arpIgnore(conf, ifname string) int {
-	mode := 0
-	for _, name := range []string{"all", ifname} {
-		b, err := os.ReadFile(filepath.Join(conf, name, "arp_ignore"))
+// sysctls are the kernel's settings of interfaces.
+const sysctls = "/proc/sys/net/ipv4/conf"
+
+// setting returns what counts for an interface of a setting: the higher one of what is set for all and for this one. What
+// cannot be read is the default, 0.
+func setting(conf, ifname, name string) int {
+	value := 0
+	for _, of := range []string{"all", ifname} {
+		b, err := os.ReadFile(filepath.Join(conf, of, name))
 		if err != nil {
 			continue
 		}
 		if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil {
-			mode = max(mode, n)
+			value = max(value, n)
 		}
 	}
-	return mode
+	return value
 }

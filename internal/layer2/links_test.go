@@ -286,7 +286,7 @@ func TestHowTheKernelAnswersARP(t *testing.T) {
 	set("eth0.100", "8")
 	set("odd", "many")
 	for name, want := range map[string]int{"eth0": 1, "eth1": 2, "eth0.100": 8, "odd": 1, "absent": 1} {
-		if got := arpIgnore(conf, name); got != want {
+		if got := setting(conf, name, "arp_ignore"); got != want {
 			t.Errorf("%s: %d, want %d", name, got, want)
 		}
 	}

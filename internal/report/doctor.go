@@ -19,9 +19,6 @@ type Check struct {
 	Findings []Finding `json:"findings"`
 }
 
-// VerdictUnknown is that of a Check that could not be made.
-const VerdictUnknown = "unknown"
-
 // Facts are what Diagnose needs beside a Snapshot.
 type Facts struct {
 	Rights        []Right
@@ -41,19 +38,25 @@ const leastMinor = 32
 
 // Diagnose looks for what commonly goes wrong.
 func Diagnose(s *Snapshot, f Facts) []Check {
-	return []Check{
+	checks := []Check{
 		check(s, "Kubernetes is new enough", versionOfKubernetes(f), "the API server's version"),
-		check(s, "CustomResourceDefinitions are installed", unknownKinds(s)),
 		check(s, "Herald's programs may do what they need", denied(f.Rights), "the rights of Herald's programs"),
 		check(s, "controllers work, and one leads", only(func(add func(...Finding)) { controllers(s, add) }), "the controller's Deployment", "the controllers' Lease"),
 		check(s, "Herald's pods run", podFindings(s), "Herald's pods"),
 		check(s, "all programs are of one version", skew(s), "Speakers"),
-		check(s, "speakers see each other and announce", everySpeaker(s), "Speakers"),
-		check(s, "nobody else answers for the addresses", strangers(s), "Speakers"),
+		check(s, "speakers see each other and announce", everySpeaker(s, speakerFindings), "Speakers"),
+		check(s, "kube-proxy, or what takes its place, works", everySpeaker(s, pathFindings), "Speakers"),
+		check(s, "kernels let clients' packets in", everySpeaker(s, filterFindings), "Speakers"),
+		check(s, "kernels leave the addresses to speakers (strict ARP)", kernels(s), "Speakers"),
+		check(s, "no other host uses the addresses", conflicts(s), "Speakers"),
 		check(s, "no other load balancer serves the same Services", rivals(s, f), "Services", "workloads of other load balancers"),
 		check(s, "some node may announce", excluded(s), "Nodes"),
 		check(s, "the configuration is accepted", configFindings(s), "the configuration"),
 	}
+	if !s.FromConfigMap {
+		checks = slices.Insert(checks, 1, check(s, "CustomResourceDefinitions are installed", unknownKinds(s)))
+	}
+	return checks
 }
 
 // check makes a Check of what was found and of the parts that it was looked for in.
@@ -121,23 +124,12 @@ func denied(rights []Right) []Finding {
 // podFindings tells of Herald's pods that are not ready, and why as far as they say.
 func podFindings(s *Snapshot) []Finding {
 	var out []Finding
-	for _, p := range s.Pods {
-		ready := slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue })
-		if ready || p.DeletionTimestamp != nil {
+	for i := range s.Pods {
+		p := &s.Pods[i]
+		if podReady(p) || p.DeletionTimestamp != nil {
 			continue
 		}
-		why := string(p.Status.Phase)
-		for _, c := range p.Status.ContainerStatuses {
-			switch {
-			case c.State.Waiting != nil:
-				why = c.State.Waiting.Reason + ": " + c.State.Waiting.Message
-			case c.State.Terminated != nil:
-				why = c.State.Terminated.Reason + ": " + c.State.Terminated.Message
-			case c.RestartCount > 0:
-				why = fmt.Sprintf("restarted %d times", c.RestartCount)
-			}
-		}
-		out = append(out, failure("Pod/"+p.Namespace+"/"+p.Name, "PodNotReady", "not ready on node "+p.Spec.NodeName+": "+why,
+		out = append(out, failure("Pod/"+p.Namespace+"/"+p.Name, "PodNotReady", "not ready on node "+p.Spec.NodeName+": "+podState(p),
 			fmt.Sprintf("kubectl -n %s logs %s", p.Namespace, p.Name)))
 	}
 	if d := s.DaemonSet; d != nil && d.Status.NumberReady < d.Status.DesiredNumberScheduled {
@@ -145,6 +137,26 @@ func podFindings(s *Snapshot) []Finding {
 			"kubectl -n "+d.Namespace+" get pods -l app.kubernetes.io/component=speaker -o wide"))
 	}
 	return out
+}
+
+func podReady(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool { return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue })
+}
+
+// podState is why a pod is not ready, as far as it says.
+func podState(p *corev1.Pod) string {
+	why := string(p.Status.Phase)
+	for _, c := range p.Status.ContainerStatuses {
+		switch {
+		case c.State.Waiting != nil:
+			why = c.State.Waiting.Reason + ": " + c.State.Waiting.Message
+		case c.State.Terminated != nil:
+			why = c.State.Terminated.Reason + ": " + c.State.Terminated.Message
+		case c.RestartCount > 0:
+			why = fmt.Sprintf("restarted %d times", c.RestartCount)
+		}
+	}
+	return why
 }
 
 // skew tells of versions that differ.
@@ -182,10 +194,10 @@ func tag(p corev1.PodSpec) string {
 	return image[strings.LastIndexAny(image, ":@/")+1:]
 }
 
-func everySpeaker(s *Snapshot) []Finding {
+func everySpeaker(s *Snapshot, of func(Speaker) []Finding) []Finding {
 	var out []Finding
 	for _, sp := range Speakers(s) {
-		out = append(out, speakerFindings(sp)...)
+		out = append(out, of(sp)...)
 	}
 	return out
 }

@@ -19,7 +19,8 @@ import (
 const (
 	VerdictOK      = "ok"
 	VerdictWarning = "warning"
-	VerdictFailed  = "failed" // the Service gets no further, or not everywhere
+	VerdictFailed  = "failed"  // the Service gets no further, or not everywhere
+	VerdictUnknown = "unknown" // it could not be looked at
 )
 
 // Step is one step on the way from a Service to its traffic.
@@ -72,7 +73,7 @@ func (e *explainer) step(s Step, advice string) {
 	if s.Verdict == VerdictOK {
 		return
 	}
-	if e.out.Verdict != VerdictFailed {
+	if e.out.Verdict == VerdictOK || e.out.Verdict == VerdictUnknown || s.Verdict == VerdictFailed {
 		e.out.Verdict = s.Verdict
 	}
 	if advice != "" && !slices.Contains(e.out.Advice, advice) {
@@ -220,6 +221,8 @@ func (e *explainer) conclude() {
 	switch s.Verdict {
 	case VerdictOK:
 		s.Summary = "all is well"
+	case VerdictUnknown:
+		s.Summary = "nothing is found against it, and not all could be seen"
 	case VerdictWarning:
 		s.Summary = "it works, and something needs attention"
 	default:

@@ -75,6 +75,11 @@ func passedOver(selectsPool bool, pool string) string {
 // nodes tells why each node owns the address, or could, or cannot.
 func (e *explainer) nodes(o announce.Outlook) {
 	step := Step{Title: "Nodes", Address: o.Addr.String(), Verdict: VerdictOK}
+	if e.Missed("Speakers") {
+		step.Verdict, step.Text = VerdictUnknown, "which can announce it is not known: what the speakers say of themselves could not be read"
+		e.step(step, "")
+		return
+	}
 	var fit []string
 	for _, v := range o.Verdicts {
 		switch v.Reason {
@@ -104,6 +109,11 @@ func (e *explainer) nodes(o announce.Outlook) {
 // routers tells which nodes tell routers of the address, over which sessions.
 func (e *explainer) routers(o announce.Outlook) {
 	step := Step{Title: "Routers", Address: o.Addr.String(), Verdict: VerdictOK}
+	if e.Missed("Speakers") {
+		step.Verdict, step.Text = VerdictUnknown, "which are told is not known: what the speakers say of themselves could not be read"
+		e.step(step, "")
+		return
+	}
 	up, down := 0, 0
 	for _, r := range o.Routes {
 		if len(r.Peers) == 0 {
@@ -156,7 +166,7 @@ func (e *explainer) announcedNow(addr netip.Addr) {
 	advice := ""
 	switch {
 	case e.Missed("AnnouncementSlices"):
-		step.Verdict, step.Text = VerdictWarning, "not known: what the speakers announce could not be read"
+		step.Verdict, step.Text = VerdictUnknown, "not known: what the speakers announce could not be read"
 	case step.Text == "":
 		step.Verdict, step.Text, advice = VerdictFailed, "no speaker says that it announces the address, nor why not", "see that speakers run: heraldctl speakers"
 	case !announced:
@@ -184,7 +194,8 @@ func (e *explainer) node(addr netip.Addr) {
 			step.Evidence = append(step.Evidence, sp.Node+": nothing is known of its service proxy")
 		}
 	}
-	for _, f := range strangers(&Snapshot{Speakers: speakersWith(e.Speakers, addr)}) {
+	here := &Snapshot{Speakers: speakersWith(e.Speakers, addr)}
+	for _, f := range append(conflicts(here), kernels(here)...) {
 		step.Verdict = VerdictFailed
 		step.Evidence, advice = append(step.Evidence, f.Object+": "+f.Message), f.Remedy
 	}

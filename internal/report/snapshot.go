@@ -30,6 +30,8 @@ type Snapshot struct {
 	Source string
 	// Documents are the conditions of the ConfigMap's newest version as a whole; Resources is the one that is in force.
 	Documents []metav1.Condition
+	// FromConfigMap: that is a ConfigMap. Then there need not be any of Herald's kinds, and speakers say nothing of themselves.
+	FromConfigMap bool
 
 	Speakers           []v1beta1.Speaker
 	AnnouncementSlices []v1beta1.AnnouncementSlice

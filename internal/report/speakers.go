@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"heraldlb.io/herald/api/v1beta1"
@@ -34,12 +35,16 @@ type Speaker struct {
 	Observing bool `json:"observing,omitempty"`
 	// ServicePath is the status of the condition ServicePathHealthy.
 	ServicePath metav1.ConditionStatus `json:"servicePath,omitempty"`
-	Members     int32                  `json:"members"`
-	Missing     []string               `json:"missing,omitempty"` // nodes of which it sees no speaker
-	Interfaces  []string               `json:"interfaces"`
-	Sessions    int                    `json:"sessions"`    // with BGP peers
-	Established int                    `json:"established"` // of them
-	Addresses   int                    `json:"addresses"`   // that it announces, or would
+	// Filtered is what of clients' packets the node's kernel drops by reverse path filtering, in words.
+	Filtered    string   `json:"filtered,omitempty"`
+	Members     int32    `json:"members"`
+	Missing     []string `json:"missing,omitempty"` // nodes of which it sees no speaker
+	Interfaces  []string `json:"interfaces"`
+	Sessions    int      `json:"sessions"`    // with BGP peers
+	Established int      `json:"established"` // of them
+	Addresses   int      `json:"addresses"`   // that it announces, or would
+
+	fromPod bool // it is a pod of which no more is known than Kubernetes knows
 }
 
 // Speakers tells of the speaker of every node, by node.
@@ -60,6 +65,7 @@ func Speakers(s *Snapshot) []Speaker {
 		known[sp.Name] = true
 		one := Speaker{Node: sp.Name, State: SpeakerReady, Version: sp.Status.Version, Draining: sp.Status.Draining, Observing: sp.Status.Observing,
 			ServicePath: condition(sp.Status.Conditions, v1beta1.SpeakerServicePathHealthy).Status,
+			Filtered:    condition(sp.Status.Conditions, v1beta1.SpeakerReversePathFiltered).Message,
 			Members:     sp.Status.Gossip.Members, Missing: sp.Status.Gossip.Missing, Interfaces: []string{},
 			Sessions: len(sp.Status.Sessions), Addresses: len(held[sp.Name])}
 		for _, i := range sp.Status.Interfaces {
@@ -81,13 +87,30 @@ func Speakers(s *Snapshot) []Speaker {
 		}
 		out = append(out, one)
 	}
+	if s.FromConfigMap {
+		for i := range s.Pods {
+			if p := &s.Pods[i]; p.Labels["app.kubernetes.io/component"] == "speaker" && p.DeletionTimestamp == nil {
+				known[p.Spec.NodeName] = true
+				out = append(out, speakerOfPod(p))
+			}
+		}
+	}
 	for _, n := range s.Nodes {
-		if !known[n.Name] && !s.Missed("Speakers") {
+		if !known[n.Name] && !s.Missed("Speakers") && !s.Missed("Herald's pods") {
 			out = append(out, Speaker{Node: n.Name, State: SpeakerAbsent, Message: "no speaker has run on this node yet", Interfaces: []string{}})
 		}
 	}
 	slices.SortFunc(out, func(x, y Speaker) int { return cmp.Compare(x.Node, y.Node) })
 	return out
+}
+
+// speakerOfPod is what a pod tells of its speaker, where speakers cannot tell of themselves.
+func speakerOfPod(p *corev1.Pod) Speaker {
+	sp := Speaker{Node: p.Spec.NodeName, State: SpeakerReady, Interfaces: []string{}, fromPod: true}
+	if !podReady(p) {
+		sp.State, sp.Message = SpeakerNotReady, podState(p)
+	}
+	return sp
 }
 
 // SpeakerHead is the head of SpeakerRows.
@@ -118,14 +141,17 @@ func SpeakerRows(all []Speaker) [][]Cell {
 		if sp.ServicePath == metav1.ConditionFalse {
 			path.Tone = Bad
 		}
-		sessions := Cell{}
+		addresses, sessions := Cell{Text: fmt.Sprint(sp.Addresses)}, Cell{}
+		if sp.fromPod {
+			members, addresses = Cell{}, Cell{}
+		}
 		if sp.Sessions > 0 {
 			sessions.Text = fmt.Sprintf("%d/%d", sp.Established, sp.Sessions)
 			if sp.Established < sp.Sessions {
 				sessions.Tone = Warn
 			}
 		}
-		rows = append(rows, []Cell{{Text: sp.Node}, state, members, path, {Text: strings.Join(sp.Interfaces, ",")}, {Text: fmt.Sprint(sp.Addresses)}, sessions, {Text: sp.Version}})
+		rows = append(rows, []Cell{{Text: sp.Node}, state, members, path, {Text: strings.Join(sp.Interfaces, ",")}, addresses, sessions, {Text: sp.Version}})
 	}
 	return rows
 }

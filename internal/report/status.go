@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,6 +56,8 @@ func StatusOf(s *Snapshot) Status {
 	out.Controllers = controllers(s, add)
 	for _, sp := range out.Speakers {
 		add(speakerFindings(sp)...)
+		add(pathFindings(sp)...)
+		add(filterFindings(sp)...)
 	}
 	add(configFindings(s)...)
 	for _, p := range out.Pools {
@@ -80,7 +83,8 @@ func StatusOf(s *Snapshot) Status {
 		add(failure("BGPPeer/"+p.Peer, "SessionNotEstablished", fmt.Sprintf("node %s has no session with %s since %s, and is %s: %s", p.Node, cmp.Or(p.Address, p.Peer),
 			Age(s.Now, p.Since.Time), cmp.Or(p.Reason, p.State), cmp.Or(p.LastError, "no error is known")), "see that the router is configured for this node, its address, AS number and password: heraldctl peers"))
 	}
-	add(strangers(s)...)
+	add(conflicts(s)...)
+	add(kernels(s)...)
 	out.Findings = sortFindings(found)
 	return out
 }
@@ -154,16 +158,29 @@ func speakerFindings(sp Speaker) []Finding {
 	if len(sp.Missing) > 0 && sp.State != SpeakerUnseen {
 		out = append(out, warning(object, "MembersMissing", "it sees no speaker on "+list(sp.Missing), "if these nodes are up: see that TCP and UDP port 7947 are open between nodes"))
 	}
-	if sp.ServicePath == metav1.ConditionFalse {
-		out = append(out, failure(object, "ServicePathDown", "the node's service proxy does not bring traffic to pods", "see kube-proxy, or what takes its place, on the node"))
-	}
 	return out
+}
+
+// pathFindings tell of a service proxy that does not work.
+func pathFindings(sp Speaker) []Finding {
+	if sp.ServicePath != metav1.ConditionFalse {
+		return nil
+	}
+	return []Finding{failure("Speaker/"+sp.Node, "ServicePathDown", "the node's service proxy does not bring traffic to pods", "see kube-proxy, or what takes its place, on the node")}
+}
+
+// filterFindings tell of a kernel that drops what clients send.
+func filterFindings(sp Speaker) []Finding {
+	if sp.Filtered == "" {
+		return nil
+	}
+	return []Finding{failure("Speaker/"+sp.Node, "ReversePathFiltered", sp.Filtered, "set rp_filter of this interface to 2 (loose) on the node, or have replies leave by it")}
 }
 
 // configFindings tells of objects that are refused, or name what is not in force.
 func configFindings(s *Snapshot) []Finding {
-	_, problems := config.New(s.Resources)
 	var out []Finding
+	_, problems := config.New(s.Resources)
 	for _, p := range problems {
 		f := failure(p.Kind+"/"+p.Name, p.Reason, p.Text(), "")
 		if p.Condition == config.ConditionResolvedRefs {
@@ -244,8 +261,8 @@ func announced(object, addr, more string, told []Announcement, observing bool) (
 	return f, false
 }
 
-// strangers tells of hosts and kernels that answer where a speaker should.
-func strangers(s *Snapshot) []Finding {
+// conflicts tells of hosts that answer where a speaker should.
+func conflicts(s *Snapshot) []Finding {
 	var out []Finding
 	for _, sp := range s.Speakers {
 		for _, c := range sp.Status.Conflicts {
@@ -256,6 +273,14 @@ func strangers(s *Snapshot) []Finding {
 			out = append(out, failure("Speaker/"+sp.Name, "AddressConflict", fmt.Sprintf("%s is used by %s on the link of %s too: %s", c.Address, c.MAC, c.Interface, what),
 				"give that host another address, or exclude this one from the pool"))
 		}
+	}
+	return out
+}
+
+// kernels tells of kernels that answer where a speaker should.
+func kernels(s *Snapshot) []Finding {
+	var out []Finding
+	for _, sp := range s.Speakers {
 		for _, k := range sp.Status.KernelAddresses {
 			out = append(out, warning("Speaker/"+sp.Name, "KernelAnswers", fmt.Sprintf("the node's kernel answers for %s on %s, because the address is bound to %s", k.Address, k.Interface, k.Bound),
 				"with kube-proxy in IPVS mode set strictARP: true; else remove the address from the interface"))
@@ -294,12 +319,16 @@ func (st Status) Summary() [][]Cell {
 	if ready < len(st.Speakers) || ready == 0 {
 		speakers.Tone = Bad
 	}
-	words := "%d, %d with their addresses, %d announced"
+	words, told := "%d, %d with their addresses", ", %d announced"
 	if c.Observing {
-		words = "%d, %d with an address, given by somebody else, %d of them would be announced"
+		words, told = "%d, %d with an address, given by somebody else", ", %d of them would be announced"
 	}
-	services := Cell{fmt.Sprintf(words, st.Services.Total, st.Services.Addressed, st.Services.Announced), Good}
-	if st.Services.Addressed < st.Services.Total || st.Services.Announced < st.Services.Total {
+	services := Cell{fmt.Sprintf(words, st.Services.Total, st.Services.Addressed), Good}
+	dark := slices.ContainsFunc(st.Unread, func(u Unread) bool { return u.What == "AnnouncementSlices" })
+	if !dark {
+		services.Text += fmt.Sprintf(told, st.Services.Announced)
+	}
+	if st.Services.Addressed < st.Services.Total || !dark && st.Services.Announced < st.Services.Total {
 		services.Tone = Warn
 	}
 	rows := [][]Cell{{{Text: "Controllers"}, controllers}, {{Text: "Speakers"}, speakers}, {{Text: "Services"}, services}}
