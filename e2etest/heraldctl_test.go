@@ -84,6 +84,22 @@ func TestHeraldctl(t *testing.T) {
 		}
 		says(t, 0, "drain n1 --undo", "may have addresses again")
 	})
+	t.Run("an address is moved by hand and stays there, and no connection fails", func(t *testing.T) {
+		carried := placed(t, "carried", 94, "n1")
+		u := use(t, carried, 0)
+		says(t, 0, fmt.Sprintf("move %s %s --to n2", carried[0], carried[1]), carried[0].String()+" is announced from node n2", carried[1].String()+" is announced from node n2")
+		u.goesOn(t, 50)
+		to := moved(t, u.end(t), "n1")
+		if !slices.Equal(to, []string{"n2", "n2"}) {
+			t.Errorf("they are at %v, want n2", to)
+		}
+		moves(t, "carried", carried, "n1", to, "Requested")
+		n, err := kube.CoreV1().Nodes().Get(t.Context(), "n2", metav1.GetOptions{})
+		if err != nil || n.Annotations["heraldlb.io/move"] != "" {
+			t.Errorf("left on n2: %v, %v", n.Annotations, err)
+		}
+		says(t, 1, "move 192.0.2.3 --to n2", "no Service has 192.0.2.3")
+	})
 	t.Run("a Service that cannot have an address", func(t *testing.T) {
 		svc := balanced("lacking", annotated("heraldlb.io/address-pool", "nowhere"))
 		create(t, svc)
