@@ -91,7 +91,7 @@ lint: ## static checks: formatting, vet, staticcheck, and that what is generated
 
 .PHONY: unit
 unit: ## unit tests, with the race detector where there is a C compiler
-	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -e /e2etest$$ -e /e2etest/lab$$ -e /e2etest/lifecycle$$ -e /e2etest/docs$$ -e /e2etest/situations$$)
+	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -x -E 'heraldlb.io/herald/e2etest(/lab|/lifecycle|/docs|/situations|/migration)?')
 	$(if $(RACE),$(GO) test -run '^TestSimulation$$' ./internal/announce)
 
 .PHONY: fuzz
@@ -100,15 +100,21 @@ fuzz: ## every fuzz target for FUZZTIME, 60s unless told
 
 .PHONY: e2e
 e2e: images-host ## end-to-end tests on real clusters in this machine (root)
-	$(GO) test $(RACE) -count=1 -timeout 25m -p 1 -v ./e2etest/lab ./e2etest ./e2etest/lifecycle
+	$(GO) test $(RACE) -count=1 -timeout 25m -p 1 -v ./e2etest/lab ./e2etest
 
-.PHONY: docs
+# These are not in `make test` before all that they do has passed.
+.PHONY: lifecycle docs situations migration
+lifecycle: images-host ## Herald is installed by manifest and by chart, upgraded under traffic and taken out again (root)
+	$(GO) test -count=1 -timeout 25m -v ./e2etest/lifecycle
+
 docs: images-host ## what the documentation tells its readers to run, on a real cluster in this machine (root)
 	$(GO) test -count=1 -timeout 15m -v ./e2etest/docs
 
-.PHONY: situations
-situations: images-host ## what breaks users' clusters, made on a real one; not in `make test` before all of its scripts have passed (root)
+situations: images-host ## what breaks users' clusters, made on a real one (root)
 	$(GO) test -count=1 -timeout 25m -v ./e2etest/situations
+
+migration: images-host ## from MetalLB to Herald, under clients that go on (root; builds MetalLB)
+	$(GO) test -count=1 -timeout 35m -v ./e2etest/migration
 
 .PHONY: test-long
 test-long: images-host ## what is too long for CI: more histories, sessions with routers again and again, BFD on busy cores (root; half an hour)

@@ -38,15 +38,45 @@ func (c Cache) Build(ctx context.Context, m Module) (string, error) {
 	}
 	label := m.Name + " " + m.Version
 	return c.once(ctx, label, key(m.Name, m.Version, files, m.flags()), func(dir string) error {
-		return c.goBuild(ctx, label, files, m.flags(), "tool", dir, func(out string) error {
+		return c.goBuild(ctx, label, files, m.flags(), "tool", dir, func(src, out string) error {
 			for name, built := range m.rename {
 				if err := os.Rename(filepath.Join(out, built), filepath.Join(out, name)); err != nil {
 					return err
 				}
 			}
-			return nil
+			return m.keepFiles(ctx, src, out)
 		})
 	})
+}
+
+// keepFiles copies to out what is kept of a module that the one in src requires.
+func (m Module) keepFiles(ctx context.Context, src, out string) error {
+	if len(m.keep) == 0 {
+		return nil
+	}
+	list := goCommand(ctx, src, "list", "-m", "-f", "{{.Dir}}", m.from)
+	dir, err := list.Output()
+	if err != nil {
+		return fmt.Errorf("find module %s: %w", m.from, err)
+	}
+	for path, name := range m.keep {
+		data, err := os.ReadFile(filepath.Join(string(bytes.TrimSpace(dir)), path))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(out, name), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goCommand is the go command in a directory, for this machine and untouched by what the caller has set.
+func goCommand(ctx context.Context, dir string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GO111MODULE=on", "GOOS=", "GOARCH=")
+	return cmd
 }
 
 // BuildSource returns the directory with one program called name, built from a single source file that needs
@@ -63,7 +93,7 @@ func (c Cache) BuildSource(ctx context.Context, name string, source []byte) (str
 }
 
 // goBuild writes the files to a directory of their own, builds pkg there into out, and lets fix finish out.
-func (c Cache) goBuild(ctx context.Context, label string, files map[string][]byte, flags []string, pkg, out string, fix func(string) error) error {
+func (c Cache) goBuild(ctx context.Context, label string, files map[string][]byte, flags []string, pkg, out string, fix func(src, out string) error) error {
 	src, err := os.MkdirTemp("", "herald-lab-build-")
 	if err != nil {
 		return err
@@ -75,16 +105,14 @@ func (c Cache) goBuild(ctx context.Context, label string, files map[string][]byt
 		}
 	}
 	args := append([]string{"build", "-v", "-o", out + "/"}, flags...)
-	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
-	cmd.Dir = src
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off", "GO111MODULE=on", "GOOS=", "GOARCH=")
+	cmd := goCommand(ctx, src, append(args, pkg)...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	if err := c.run(cmd, label); err != nil {
 		return err
 	}
 	if fix != nil {
-		return fix(out)
+		return fix(src, out)
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
 // Package parts supplies the programs that a lab's cluster is made of: etcd, Kubernetes, containerd with the CNI
-// plugins, the pause image's program, and the router daemon; promtool, which judges what is made of its metrics; and
-// helm, which installs the chart.
+// plugins, the pause image's program, and the router daemon; promtool, which judges what is made of its metrics; helm,
+// which installs the chart; and MetalLB, which the way over to Herald is tested from.
 //
 // What can be built with Go is built from the modules that the *.mod and *.sum files beside this one pin, each
 // kept apart from Herald's own go.mod, which none of it may reach. The rest comes from Debian. Results go into a
@@ -39,6 +39,8 @@ type Module struct {
 	tags    string
 	ldflags string
 	rename  map[string]string // what go build calls a program, if not its name
+	keep    map[string]string // files to keep beside the programs, by where they are in module from
+	from    string
 }
 
 // The versions of Kubernetes that a lab can run; the first is the default.
@@ -108,6 +110,12 @@ func Promtool() Module {
 // Helm is the module of the package manager that puts the chart into a cluster.
 func Helm() Module {
 	return Module{Name: "helm", Version: "v4.3.2", Programs: []string{"helm"}, file: "helm"}
+}
+
+// MetalLB is the module of its two programs, with its manifest for the modes without FRR.
+func MetalLB() Module {
+	return Module{Name: "metallb", Version: "v0.15.2", Programs: []string{"controller", "speaker"}, file: "metallb",
+		from: "go.universe.tf/metallb", keep: map[string]string{"config/manifests/metallb-native.yaml": "metallb-native.yaml"}}
 }
 
 // contents returns the files of the module's directory as the go command wants them.

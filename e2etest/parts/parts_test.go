@@ -25,7 +25,7 @@ func TestKubernetesVersions(t *testing.T) {
 }
 
 func TestEveryModuleIsPinnedToTheVersionThatItNames(t *testing.T) {
-	modules := []Module{Etcd(), Containerd(), Promtool(), Helm()}
+	modules := []Module{Etcd(), Containerd(), Promtool(), Helm(), MetalLB()}
 	for _, v := range kubernetesVersions {
 		modules = append(modules, Kubernetes(v))
 	}
