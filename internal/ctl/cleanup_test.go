@@ -12,7 +12,7 @@ import (
 // wroteIngress notes on a Service of the test cluster, as the API server does, who wrote its addresses.
 func wroteIngress(svc *corev1.Service, manager string) {
 	svc.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", FieldsType: "FieldsV1",
-		Subresource: "status", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:status":{"f:loadBalancer":{"f:ingress":{}}}}`)}}}
+		Subresource: "status", FieldsV1: metav1.NewFieldsV1(`{"f:status":{"f:loadBalancer":{"f:ingress":{}}}}`)}}
 }
 
 func TestCleanupTakesAwayWhatHeraldWroteAndNothingElse(t *testing.T) {

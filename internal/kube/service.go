@@ -86,7 +86,7 @@ func WroteIngress(svc *corev1.Service) bool {
 				LoadBalancer map[string]any `json:"f:loadBalancer"`
 			} `json:"f:status"`
 		}
-		if err := json.Unmarshal(m.FieldsV1.Raw, &owned); err != nil {
+		if err := json.Unmarshal(m.FieldsV1.GetRawBytes(), &owned); err != nil {
 			continue
 		}
 		if _, ok := owned.Status.LoadBalancer["f:ingress"]; ok {
