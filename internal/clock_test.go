@@ -22,8 +22,10 @@ var timeOfDay = []string{
 	"UTC", "Local", "In", "Round", "Truncate", "Now", "CreationTimestamp", "RenewTime", "AcquireTime", "LastTransitionTime",
 }
 
-// shown are the places where the time of day is for people to read.
+// shown are the places where the time of day is for people to read, or what a person has said.
 var shown = []string{
+	"announce/move.go String: UTC", // until when a person wants an address moved
+	"announce/move.go String: Format",
 	"announce/status.go second: Truncate",               // in a status
 	"announce/servicemetrics.go see: CreationTimestamp", // of a metric, when the Service is new
 }

@@ -93,10 +93,10 @@ func reaches(ctx context.Context, root, commit string) error {
 
 // checkOut writes the files of a commit to a directory.
 func checkOut(ctx context.Context, root, commit, to string) error {
-	var stderr bytes.Buffer
+	var archiving, unpacking bytes.Buffer // what the two complain of
 	archive := exec.CommandContext(ctx, "git", "-C", root, "archive", commit)
 	unpack := exec.CommandContext(ctx, "tar", "-x", "-C", to)
-	archive.Stderr, unpack.Stderr = &stderr, &stderr
+	archive.Stderr, unpack.Stderr = &archiving, &unpacking
 	files, err := archive.StdoutPipe()
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func checkOut(ctx context.Context, root, commit, to string) error {
 	}
 	err = unpack.Run()
 	if err = errors.Join(err, archive.Wait()); err != nil {
-		return fmt.Errorf("check out %s: %w: %s", commit, err, bytes.TrimSpace(stderr.Bytes()))
+		return fmt.Errorf("check out %s: %w: %s", commit, err, bytes.TrimSpace(append(archiving.Bytes(), unpacking.Bytes()...)))
 	}
 	return nil
 }

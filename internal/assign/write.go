@@ -53,6 +53,9 @@ func (c *Controller) wrote(w serviceWrite, svc *corev1.Service) {
 	if e := c.entryOf(w.before); e != nil {
 		e.notes = e.notes[min(len(w.notes), len(e.notes)):] // the others came while the write was under way
 		e.written = w.want.Addresses
+		if kube.Newer(e.svc, svc) { // somebody wrote after this, and that is known already
+			c.book.contest(e, e.svc, now)
+		}
 		if !e.since.IsZero() && allocated(w.want.Allocated) {
 			c.metrics.duration.Observe(now.Sub(e.since).Seconds())
 			c.metrics.waited.Observe(now.Sub(service.WaitingSince(w.before, e.since)).Seconds())
