@@ -34,7 +34,7 @@ test: lint unit fuzz e2e ## everything that CI runs: static checks, unit tests, 
 
 .PHONY: build
 build: lab ## the binaries, into bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/ ./controller ./speaker ./heraldctl
+	CGO_ENABLED=0 $(GO) build -trimpath -tags grpcnotrace -ldflags "$(LDFLAGS)" -o bin/ ./controller ./speaker ./heraldctl
 	ln -sf heraldctl bin/kubectl-herald
 	ln -sf heraldctl bin/kubectl_complete-herald
 

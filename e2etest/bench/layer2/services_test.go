@@ -165,15 +165,17 @@ func (s *scene) remove(b *testing.B, name string) {
 	})
 }
 
-// each calls f for 0 to n-1, several at a time.
+// each calls f for 0 to n-1, several at a time, with patience for each.
 func (s *scene) each(b *testing.B, n int, f func(ctx context.Context, i int) error) {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := errgroup.WithContext(context.Background()) // not the benchmark's, which has ended when this cleans up
 	g.SetLimit(writers)
 	for i := range n {
-		g.Go(func() error { return f(ctx, i) })
+		g.Go(func() error {
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			return f(ctx, i)
+		})
 	}
 	if err := g.Wait(); err != nil {
 		b.Fatal(err)

@@ -24,6 +24,10 @@ type Release struct {
 	Created time.Time // of the commit
 }
 
+// tags leave out gRPC's tracing page. It brings html/template, which calls methods by names that the linker cannot know, so
+// that no method of any type could be left out: the speaker is a third smaller without it.
+const tags = "grpcnotrace"
+
 // Build builds packages for one platform into a directory, in one run of the toolchain, so that what they share is loaded
 // once. It says what takes its time on standard error.
 func Build(ctx context.Context, r Release, goos, arch, dir string, packages ...string) error {
@@ -32,7 +36,7 @@ func Build(ctx context.Context, r Release, goos, arch, dir string, packages ...s
 	}
 	const cmdline = "heraldlb.io/herald/internal/cmdline"
 	ldflags := fmt.Sprintf("-s -w -X %s.version=%s -X %[1]s.commit=%[3]s", cmdline, r.Version, r.Commit)
-	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", ldflags, "-o", dir + string(filepath.Separator)}, packages...)
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-tags", tags, "-ldflags", ldflags, "-o", dir + string(filepath.Separator)}, packages...)
 	build := exec.CommandContext(ctx, "go", args...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+arch)
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
