@@ -35,7 +35,7 @@ func run(ctx context.Context) error {
 	node := flags.String("node-name", hostname, "`name` of the Node that this speaker runs on")
 	bind := flags.String("gossip-bind", "", "`address[:port]` that this speaker's peers reach it at; empty: the Node's first InternalIP, port 7947; \":port\": that address, another port. All speakers use the same port")
 	keyFile := flags.String("gossip-key-file", "", "`file` with the secret that all speakers share; empty: Secret "+kube.GossipSecret+" in --namespace, which the controller creates. It is waited for")
-	label := flags.String("cluster-label", "herald", "`name` that keeps the speakers of this cluster apart from those of another on the same network")
+	label := flags.String("cluster-label", "herald", "`name` that keeps the speakers of this cluster apart from those of another on the same network; at most 63 bytes")
 	grace := flags.Duration("restart-grace", gossip.DefaultRestartGrace, "how long the addresses of a node stay with it while its speaker is being restarted; after it they move. The same for all speakers")
 	detection := flags.String("failure-detection", "fast", "how soon a node is held for dead: fast, after about 0.3 s; default, after about 2 s; wan, after about 10 s. The same for all speakers")
 	pathHealth := flags.String("service-path-health", "auto", "how to know whether this node brings traffic to pods: auto asks kube-proxy at port 10256, once anything answers there; off; or a `URL` that answers 200")
@@ -50,6 +50,9 @@ func run(ctx context.Context) error {
 	}
 	if *node == "" {
 		return errors.New("--node-name: the name of this node is needed")
+	}
+	if len(*label) > gossip.MaxLabel {
+		return fmt.Errorf("--cluster-label=%s: want at most %d bytes, each packet carries them", *label, gossip.MaxLabel)
 	}
 	if *grace <= 0 {
 		return fmt.Errorf("--restart-grace=%s: want more than 0", *grace)

@@ -28,6 +28,8 @@ type network struct {
 
 	mu  sync.Mutex
 	cut map[[2]netip.Addr]bool
+
+	largest atomic.Int64 // packet that a member sent, in bytes
 }
 
 func newNetwork(t testing.TB) *network {
@@ -142,6 +144,8 @@ type link struct {
 func (l *link) carries(to string) bool { return !l.killed.Load() && l.network.connected(l.addr, to) }
 
 func (l *link) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	for was := l.network.largest.Load(); int64(len(b)) > was && !l.network.largest.CompareAndSwap(was, int64(len(b))); was = l.network.largest.Load() {
+	}
 	if !l.carries(a.Addr) {
 		return time.Now(), nil
 	}

@@ -121,6 +121,9 @@ const (
 	// lost by many networks, and silently.
 	packetSize = 1150
 
+	// MaxLabel is the length of the longest label, which each packet carries: as long as a label of DNS (RFC 1123).
+	MaxLabel = 63
+
 	// queueDepth is how many packets' messages may wait to be read: more than a takeover of 10,000 addresses makes.
 	queueDepth = 4096
 )

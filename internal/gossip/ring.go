@@ -41,7 +41,7 @@ type Config struct {
 	// Secret reads the secrets that all members share, one on each line, the first being the one to speak with. It is
 	// called until it succeeds, its error saying what is missing, and then every few seconds.
 	Secret func() ([]byte, error)
-	// Label keeps two clusters apart that share a network and, by accident, a secret.
+	// Label keeps two clusters apart that share a network and, by accident, a secret. It has at most [MaxLabel] bytes.
 	Label string
 	// RestartGrace is how long a member may be away and keep its addresses; zero is [DefaultRestartGrace]. It is the same
 	// for all members.

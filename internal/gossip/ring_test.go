@@ -206,6 +206,28 @@ func TestARingOfIPv6(t *testing.T) {
 	until(t, a, "it was killed", func(all []Member) bool { return len(all) == 2 && all[1].Away })
 }
 
+// As it leaves for the socket: with label, encryption and checksum. The names are as long as a Node's can be.
+func TestNoPacketIsTooLargeForTheSmallestLinkOfIPv6(t *testing.T) {
+	const room = 1280 - 40 - 8 // RFC 8200 section 5, less the headers of IPv6 and UDP
+	n := newNetwork(t)
+	ms := n.ring(3, func(c *Config) { c.Label = strings.Repeat("l", MaxLabel) })
+	offering(t, ms)
+	addrs := addresses(3000)
+	for i, m := range ms {
+		var claims []Claim
+		for j, addr := range addrs[i*1000 : (i+1)*1000] {
+			claims = append(claims, Claim{addr, strings.Repeat("n", 1+j%maxName), 1})
+		}
+		m.Claim(claims)
+	}
+	for _, m := range ms {
+		m.awaitEpoch(t, addrs, 1)
+	}
+	if got := n.largest.Load(); got > room || got < room/2 {
+		t.Errorf("the largest packet has %d bytes; there is room for %d, and many claims were to be told", got, room)
+	}
+}
+
 func TestAPartitionHeals(t *testing.T) {
 	n := newNetwork(t)
 	ms := n.three()

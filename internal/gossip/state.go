@@ -17,7 +17,8 @@ const (
 	// one in sixteen members out of a ring of three.
 	directPeers = 64
 
-	// directSize is the size of a message that is sent by itself: less than packetSize by more than what memberlist adds.
+	// directSize is the size of a message that is sent by itself: less than packetSize by more than what memberlist adds but
+	// for the label, which still fits into what packetSize leaves of the smallest link.
 	directSize = packetSize - 100
 
 	// maxSuspects is how many names of nodes fit into such a message for certain.
