@@ -139,8 +139,9 @@ func envName(name string) string {
 }
 
 // Run calls main with a context that ends on SIGTERM or SIGINT, and exits with 1 when it fails. A second signal
-// ends the process at once. It heeds the container's memory limit.
+// ends the process at once. It keeps little garbage, and heeds the container's memory limit.
 func Run(main func(context.Context) error) {
+	keepLittleGarbage()
 	heedMemoryLimit()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, stop)
