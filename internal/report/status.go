@@ -133,14 +133,7 @@ func controllers(s *Snapshot, add func(...Finding)) Controllers {
 			add(warning(object, "ControllerNotReady", fmt.Sprintf("%d of %d controllers are ready", c.Ready, c.Desired), "kubectl -n "+s.Namespace+" get pods -l app.kubernetes.io/component=controller"))
 		}
 	}
-	if l := s.Lease; l != nil && l.Spec.HolderIdentity != nil && l.Spec.RenewTime != nil {
-		c.Leader, _, _ = strings.Cut(*l.Spec.HolderIdentity, "_")
-		c.Renewed = l.Spec.RenewTime.Time
-		const late = 30 * time.Second
-		if s.Now.Sub(c.Renewed) > late {
-			add(failure("Lease/"+s.Namespace+"/herald-controller", "NoLeader", fmt.Sprintf("no controller leads: the last one said so %s ago", Age(s.Now, c.Renewed)), "kubectl -n "+s.Namespace+" logs -l app.kubernetes.io/component=controller"))
-		}
-	}
+	lead(s, &c, add)
 	return c
 }
 
