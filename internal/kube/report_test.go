@@ -6,9 +6,11 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-kit/log"
@@ -341,4 +343,79 @@ func TestSlicesShowWhatWasToldLast(t *testing.T) {
 	if !slices.ContainsFunc(api.Writes(), func(w string) bool { return strings.HasPrefix(w, "PUT announcementslices") }) {
 		t.Error("no slice was ever changed")
 	}
+}
+
+// However often there is something new to tell, what is shown is soon that, also when the API server takes its time and when it has been
+// away.
+func TestWhatIsShownIsNeverOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := kubetest.InMemory(t)
+		r := kube.NewReporter(api.Client(), "n1", log.NewNopLogger(), prometheus.NewRegistry())
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { r.Run(ctx) })
+		defer running.Wait()
+		defer cancel()
+		api.Written(func(*http.Request) { time.Sleep(300 * time.Millisecond) })
+
+		const every, oldest = 100 * time.Millisecond, 10 * time.Second
+		var told []time.Time // by what was told: the number of the round
+		address := netip.MustParseAddr("192.0.2.1")
+		// age is for how long something else has been true than what is shown.
+		age := func(shown string) time.Duration {
+			n, err := strconv.Atoi(shown)
+			if err != nil {
+				n = -1 // nothing yet
+			}
+			if n+1 >= len(told) {
+				return 0
+			}
+			return time.Since(told[n+1])
+		}
+		check := func(since time.Duration) {
+			shown := map[string]string{"the Speaker": "", "the slice": ""}
+			if sp := api.Speaker("n1"); sp != nil {
+				shown["the Speaker"] = sp.Status.Version
+			}
+			for _, s := range api.AnnouncementSlices() {
+				for _, a := range s.Announcements {
+					shown["the slice"] = a.Name
+				}
+			}
+			for what, n := range shown {
+				if old := min(age(n), since); old > oldest {
+					t.Fatalf("%s shows %q, which has not been so for %v", what, n, old)
+				}
+			}
+		}
+		tell := func() {
+			n := strconv.Itoa(len(told))
+			status := ready(metav1.ConditionTrue)
+			status.Version = n
+			r.SetStatus(nodeUID, status)
+			r.SetAnnouncements(map[netip.Addr][]v1beta1.Announcement{address: {{
+				Namespace: "web", Name: n, Address: address.String(), Role: v1beta1.RoleOwner, Protocol: v1beta1.ProtocolL2,
+			}}})
+			told = append(told, time.Now())
+			time.Sleep(every)
+		}
+		for range 2 * time.Minute / every {
+			tell()
+			check(time.Hour)
+		}
+		calm := len(api.Writes())
+		if most := 60; calm > most {
+			t.Errorf("%d writes in two minutes, want no more than %d", calm, most)
+		}
+		back := api.Vanish()
+		for range time.Minute / every {
+			tell()
+		}
+		back()
+		reached := time.Now()
+		for range time.Minute / every {
+			tell()
+			check(time.Since(reached))
+		}
+	})
 }

@@ -8,9 +8,11 @@
 package kubetest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -30,6 +32,8 @@ import (
 type API struct {
 	t   testing.TB
 	srv *httptest.Server
+	// memory: connections are pipes.
+	memory *memory
 
 	mu       sync.Mutex
 	version  int64
@@ -55,12 +59,29 @@ type change struct {
 
 // New starts a server that ends with the test.
 func New(t testing.TB) *API {
+	a := unstarted(t)
+	a.srv.Start()
+	return a
+}
+
+// InMemory starts a server that only its own clients reach, by pipes: time passes in a bubble of testing/synctest while they wait for
+// one another.
+func InMemory(t testing.TB) *API {
+	a := unstarted(t)
+	a.memory = &memory{dialled: make(chan net.Conn), closed: make(chan struct{})}
+	a.srv.Listener.Close()
+	a.srv.Listener = a.memory
+	a.srv.Start()
+	return a
+}
+
+func unstarted(t testing.TB) *API {
 	a := &API{t: t, objects: map[string]map[string]object{}, lists: map[string]int{}, changed: make(chan struct{})}
 	for resource := range kinds {
 		a.objects[resource] = map[string]object{}
 	}
 	done := make(chan struct{})
-	a.srv = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, done) }))
+	a.srv = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.serve(w, r, done) }))
 	t.Cleanup(func() {
 		close(done)
 		a.srv.Close()
@@ -68,9 +89,48 @@ func New(t testing.TB) *API {
 	return a
 }
 
+// memory is a listener whose connections reach no socket.
+type memory struct {
+	dialled chan net.Conn
+	closed  chan struct{}
+	once    sync.Once
+}
+
+func (m *memory) Accept() (net.Conn, error) {
+	select {
+	case c := <-m.dialled:
+		return c, nil
+	case <-m.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (m *memory) Close() error {
+	m.once.Do(func() { close(m.closed) })
+	return nil
+}
+
+func (m *memory) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+
+func (m *memory) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case m.dialled <- server:
+		return client, nil
+	case <-m.closed:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // Client returns a client of the server.
 func (a *API) Client() *kube.Client {
-	c, err := kube.NewClient(&rest.Config{Host: a.srv.URL}, "kubetest")
+	cfg := &rest.Config{Host: a.srv.URL}
+	if a.memory != nil {
+		cfg.Dial = a.memory.dial
+	}
+	c, err := kube.NewClient(cfg, "kubetest")
 	if err != nil {
 		a.t.Fatal(err)
 	}
