@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os/exec"
 	"strconv"
@@ -25,9 +26,12 @@ import (
 	"heraldlb.io/herald/e2etest/situations/page"
 )
 
-// patience is how long a script waits for what it asserts: more than anything takes on a machine with many times more to do than
-// it can.
-const patience = 4 * time.Minute
+// patience is how long a script waits for what it asserts. Most is so within a second; a speaker or a controller that is replaced takes
+// some, and a controller that follows one that died 15.
+var patience = flag.Duration("patience", time.Minute, "for `how long` a script waits for what it asserts")
+
+// often is how long a script waits before it looks again.
+const often = 250 * time.Millisecond
 
 // commands are what scripts can do beside what testscript can. Those that assert wait until it is so.
 //
@@ -72,9 +76,9 @@ func need(ts *testscript.TestScript, args []string, least int, usage string) {
 
 // until ends the script unless f returns nil in time.
 func until(ts *testscript.TestScript, f func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), *patience)
 	defer cancel()
-	ts.Check(install.Until(ctx, func() error { return f(ctx) }))
+	ts.Check(install.UntilEvery(ctx, often, func() error { return f(ctx) }))
 }
 
 func apply(ts *testscript.TestScript, neg bool, args []string) {
@@ -82,7 +86,7 @@ func apply(ts *testscript.TestScript, neg bool, args []string) {
 	for _, file := range args {
 		manifest := []byte(ts.ReadFile(file))
 		ts.Defer(func() { remove(test(ts), manifest) })
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), *patience)
 		err := cluster.Apply(ctx, manifest)
 		cancel()
 		ts.Check(err)
@@ -92,9 +96,9 @@ func apply(ts *testscript.TestScript, neg bool, args []string) {
 // remove deletes what is in a manifest. A pool may be refused at first: until its status shows that nobody has its addresses any
 // more.
 func remove(t *testing.T, manifest []byte) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), *patience)
 	defer cancel()
-	err := install.Until(ctx, func() error {
+	err := install.UntilEvery(ctx, often, func() error {
 		cmd := cluster.KubectlCommand(ctx, "delete", "--ignore-not-found", "--wait", "-f", "-")
 		cmd.Stdin = bytes.NewReader(manifest)
 		out, err := cmd.CombinedOutput()
@@ -137,7 +141,7 @@ var actions = map[string]func(ctx context.Context, dir string, args []string) ([
 		return nil, do(ctx, args[1])
 	},
 	"whole": func(ctx context.Context, _ string, _ []string) ([]byte, error) {
-		return nil, install.Until(ctx, func() error { return whole(ctx) })
+		return nil, install.UntilEvery(ctx, often, func() error { return whole(ctx) })
 	},
 }
 
@@ -154,7 +158,7 @@ func output(cmd *exec.Cmd, dir string) ([]byte, error) {
 // act is an action as a command of a script.
 func act(name string) func(*testscript.TestScript, bool, []string) {
 	return func(ts *testscript.TestScript, neg bool, args []string) {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), *patience)
 		defer cancel()
 		out, err := actions[name](ctx, ts.Getenv("WORK"), args)
 		fmt.Fprintf(ts.Stdout(), "%s", out)
@@ -176,7 +180,7 @@ func finally(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	dir := ts.Getenv("WORK")
 	ts.Defer(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), *patience)
 		defer cancel()
 		if _, err := do(ctx, dir, args[1:]); err != nil {
 			test(ts).Errorf("finally %s: %v", strings.Join(args, " "), err)
