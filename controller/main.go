@@ -15,6 +15,7 @@ import (
 	"heraldlb.io/herald/internal/assign"
 	"heraldlb.io/herald/internal/cmdline"
 	"heraldlb.io/herald/internal/kube"
+	"heraldlb.io/herald/internal/lead"
 	"heraldlb.io/herald/internal/logging"
 	"heraldlb.io/herald/internal/metrics"
 	"heraldlb.io/herald/internal/service"
@@ -43,7 +44,8 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := kube.NewClient(cfg, program+"/"+cmdline.Version())
+	cfg.UserAgent, cfg.QPS = program+"/"+cmdline.Version(), -1
+	client, err := kube.NewClient(cfg, cfg.UserAgent)
 	if err != nil {
 		return err
 	}
@@ -74,8 +76,8 @@ func run(ctx context.Context) error {
 		if !*elect {
 			return controller.Run(working)
 		}
-		lease := kube.Lease{Namespace: common.Namespace, Name: program, Identity: host + "_" + rand.Text()}
-		return client.Lead(working, lease, logger, controller.Run)
+		lease := lead.Lease{Namespace: common.Namespace, Name: program, Identity: host + "_" + rand.Text()}
+		return lead.Run(working, cfg, lease, logger, controller.Run)
 	})
 
 	// Events outlast the work that makes them.

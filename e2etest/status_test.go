@@ -26,6 +26,16 @@ const testsAgent = "e2etest"
 // client returns a client of Herald's own kinds, with a token in place of the administrator's certificate when there is one.
 func client(t *testing.T, token string) *herald.Client {
 	t.Helper()
+	c, err := herald.NewClient(access(t, token), testsAgent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// access is how to reach the API server, with a token in place of the administrator's certificate when there is one.
+func access(t *testing.T, token string) *rest.Config {
+	t.Helper()
 	cfg, err := cluster.RESTConfig()
 	if err != nil {
 		t.Fatal(err)
@@ -34,11 +44,8 @@ func client(t *testing.T, token string) *herald.Client {
 		cfg = rest.AnonymousClientConfig(cfg)
 		cfg.BearerToken = token
 	}
-	c, err := herald.NewClient(cfg, testsAgent)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
+	cfg.UserAgent = testsAgent
+	return cfg
 }
 
 func speaker(ctx context.Context, c *herald.Client, node string) (*v1beta1.Speaker, error) {

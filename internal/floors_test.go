@@ -19,7 +19,7 @@ var floors = [][]string{
 	{"internal/ctl"},
 	{"internal/report"},
 	{"internal/assign", "internal/announce"},
-	{"internal/ipam", "internal/election", "internal/gossip", "internal/layer2", "internal/bgp", "internal/kube", "internal/servicepath", "internal/migrate"},
+	{"internal/ipam", "internal/election", "internal/gossip", "internal/layer2", "internal/bgp", "internal/kube", "internal/lead", "internal/servicepath", "internal/migrate"},
 	{"internal/bfd", "internal/unnumbered", "internal/config", "internal/service"},
 	{"api/v1beta1"},
 }
@@ -50,6 +50,17 @@ type pkg struct {
 	GoFiles    []string
 	Imports    []string
 	Deps       []string
+}
+
+// allTypes brings every type of Kubernetes' API, each with its code: there are many speakers, and that is a third of one.
+const allTypes = "k8s.io/client-go/kubernetes/scheme"
+
+func TestTheSpeakerHasNoTypesThatItDoesNotNeed(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.ImportPath == module+"speaker" && slices.Contains(p.Deps, allTypes) {
+			t.Errorf("the speaker reaches %s: `go list -deps -f '{{.ImportPath}} {{.Imports}}' ./speaker` tells by whom", allTypes)
+		}
+	}
 }
 
 func TestImportsOnlyGoDown(t *testing.T) {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	clientset "k8s.io/client-go/kubernetes"
+
 	"heraldlb.io/herald/e2etest/install"
 	"heraldlb.io/herald/e2etest/lab"
 	"heraldlb.io/herald/internal/kube"
@@ -21,6 +23,7 @@ import (
 var (
 	cluster    *lab.Lab
 	client     *kube.Client
+	kubernetes clientset.Interface
 	controller string // the binary
 )
 
@@ -72,6 +75,9 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	if client, err = kube.NewClient(cfg, "herald-bench"); err != nil {
+		return 1, err
+	}
+	if kubernetes, err = clientset.NewForConfig(cfg); err != nil {
 		return 1, err
 	}
 	if _, err := cluster.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "crd")); err != nil {

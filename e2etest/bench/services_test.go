@@ -70,7 +70,7 @@ func populate(b *testing.B, n int, shape func(i int) *corev1.Service) *services 
 		all = append(all, shape(i))
 	}
 	s.each(b, all, func(ctx context.Context, _ int, svc *corev1.Service) error {
-		_, err := client.CoreV1().Services(namespace).Create(ctx, svc, metav1.CreateOptions{})
+		_, err := kubernetes.CoreV1().Services(namespace).Create(ctx, svc, metav1.CreateOptions{})
 		return err
 	})
 	s.until(b, func() bool { return len(s.informer.GetStore().ListKeys()) == n })
@@ -79,14 +79,14 @@ func populate(b *testing.B, n int, shape func(i int) *corev1.Service) *services 
 
 func (s *services) create(b *testing.B, svc *corev1.Service) {
 	b.Helper()
-	if _, err := client.CoreV1().Services(namespace).Create(b.Context(), svc, metav1.CreateOptions{}); err != nil {
+	if _, err := kubernetes.CoreV1().Services(namespace).Create(b.Context(), svc, metav1.CreateOptions{}); err != nil {
 		b.Fatal(err)
 	}
 }
 
 func (s *services) remove(b *testing.B) {
 	s.each(b, s.list(), func(ctx context.Context, _ int, svc *corev1.Service) error {
-		return client.CoreV1().Services(namespace).Delete(ctx, svc.Name, metav1.DeleteOptions{})
+		return kubernetes.CoreV1().Services(namespace).Delete(ctx, svc.Name, metav1.DeleteOptions{})
 	})
 	s.until(b, func() bool { return len(s.informer.GetStore().ListKeys()) == 0 })
 }

@@ -106,14 +106,14 @@ type simulated struct {
 
 func simulate(b *testing.B, name string) *simulated {
 	b.Helper()
-	node, err := client.CoreV1().Nodes().Create(b.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
+	node, err := kubernetes.CoreV1().Nodes().Create(b.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	if err != nil {
 		b.Fatal(err)
 	}
 	s := &simulated{node: node}
 	b.Cleanup(func() {
 		s.stop()
-		if err := client.CoreV1().Nodes().Delete(context.Background(), name, metav1.DeleteOptions{}); err != nil {
+		if err := kubernetes.CoreV1().Nodes().Delete(context.Background(), name, metav1.DeleteOptions{}); err != nil {
 			b.Error(err)
 		}
 	})

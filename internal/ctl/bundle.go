@@ -18,7 +18,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"heraldlb.io/herald/internal/cmdline"
-	"heraldlb.io/herald/internal/kube"
 	"heraldlb.io/herald/internal/report"
 )
 
@@ -105,7 +104,7 @@ func (a *app) collect(ctx context.Context) ([]entry, error) {
 }
 
 // logs reads the logs of a pod's containers, and of those before them when they were restarted.
-func logs(ctx context.Context, client *kube.Client, p corev1.Pod) []entry {
+func logs(ctx context.Context, client *apiClient, p corev1.Pod) []entry {
 	var out []entry
 	for _, c := range p.Status.ContainerStatuses {
 		for _, previous := range []bool{false, true} {

@@ -40,7 +40,7 @@ again. Annotations with which Services ask something of Herald are their owners'
 			if err != nil {
 				return err
 			}
-			c := cleaner{Client: client, now: a.Now(), dryRun: dryRun}
+			c := cleaner{apiClient: client, now: a.Now(), dryRun: dryRun}
 			if !dryRun {
 				if err := c.alone(cmd.Context(), timeout); err != nil {
 					return err
@@ -69,7 +69,7 @@ again. Annotations with which Services ask something of Herald are their owners'
 
 // cleaner takes away what Herald left.
 type cleaner struct {
-	*kube.Client
+	*apiClient
 	now    time.Time
 	dryRun bool
 	done   []string
@@ -171,7 +171,7 @@ func (c *cleaner) nodes(ctx context.Context) error {
 			if c.dryRun {
 				continue
 			}
-			if err := annotate(ctx, c.Client, name, mark, nil); err != nil {
+			if err := annotate(ctx, c.apiClient, name, mark, nil); err != nil {
 				return err
 			}
 		}

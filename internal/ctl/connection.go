@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -39,8 +40,14 @@ func (c *connection) flags(f *pflag.FlagSet) {
 
 var errNoCluster = errors.New("no cluster is named: name a kubeconfig file with --kubeconfig or the environment variable KUBECONFIG, or an API server with --server")
 
+// An apiClient knows all of Kubernetes' own objects, and Herald's as Herald's other programs do.
+type apiClient struct {
+	kubernetes.Interface
+	*kube.Client
+}
+
 // client connects to nothing yet.
-func (c *connection) client() (*kube.Client, *rest.Config, error) {
+func (c *connection) client() (*apiClient, *rest.Config, error) {
 	cfg, err := c.config().ClientConfig()
 	if clientcmd.IsEmptyConfig(err) {
 		return nil, nil, errNoCluster
@@ -51,8 +58,16 @@ func (c *connection) client() (*kube.Client, *rest.Config, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = patience
 	}
-	client, err := kube.NewClient(cfg, "heraldctl/"+cmdline.Version())
-	return client, cfg, err
+	cfg.UserAgent, cfg.QPS = "heraldctl/"+cmdline.Version(), -1
+	client, err := kube.NewClient(cfg, cfg.UserAgent)
+	if err != nil {
+		return nil, nil, err
+	}
+	theirs, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a client for %s: %w", cfg.Host, err)
+	}
+	return &apiClient{Interface: theirs, Client: client}, cfg, nil
 }
 
 func (c *connection) config() clientcmd.ClientConfig {

@@ -16,7 +16,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"heraldlb.io/herald/internal/kube"
 	"heraldlb.io/herald/internal/report"
 )
 
@@ -44,9 +43,9 @@ func (a *app) doctor() *cobra.Command {
 func (a *app) diagnose(ctx context.Context) ([]report.Check, *report.Snapshot, error) {
 	var facts report.Facts
 	extra := []part{
-		{"the API server's version", func(ctx context.Context, r *reader) error { return readVersion(r.Client, &facts) }},
+		{"the API server's version", func(ctx context.Context, r *reader) error { return readVersion(r.apiClient, &facts) }},
 		{"the rights of Herald's programs", func(ctx context.Context, r *reader) error { return review(ctx, r, &facts) }},
-		{"workloads of other load balancers", func(ctx context.Context, r *reader) error { return workloads(ctx, r.Client, &facts) }},
+		{"workloads of other load balancers", func(ctx context.Context, r *reader) error { return workloads(ctx, r.apiClient, &facts) }},
 	}
 	s, _, err := a.snapshot(ctx, want{useful: slices.Concat(all, extra)})
 	if err != nil {
@@ -55,7 +54,7 @@ func (a *app) diagnose(ctx context.Context) ([]report.Check, *report.Snapshot, e
 	return report.Diagnose(s, facts), s, nil
 }
 
-func readVersion(c *kube.Client, facts *report.Facts) error {
+func readVersion(c *apiClient, facts *report.Facts) error {
 	v, err := c.Discovery().ServerVersion()
 	if err != nil {
 		return err
@@ -99,7 +98,7 @@ func review(ctx context.Context, r *reader, facts *report.Facts) error {
 }
 
 // workloads reads the Deployments and DaemonSets of all namespaces.
-func workloads(ctx context.Context, c *kube.Client, facts *report.Facts) error {
+func workloads(ctx context.Context, c *apiClient, facts *report.Facts) error {
 	add := func(kind string, m metav1.ObjectMeta, p corev1.PodSpec) {
 		w := report.Workload{Kind: kind, Namespace: m.Namespace, Name: m.Name}
 		for _, container := range p.Containers {

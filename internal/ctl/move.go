@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"heraldlb.io/herald/internal/announce"
-	"heraldlb.io/herald/internal/kube"
 	"heraldlb.io/herald/internal/report"
 )
 
@@ -118,7 +117,7 @@ func (a *app) relocate(ctx context.Context, addrs []netip.Addr, to string, timeo
 }
 
 // ask asks a node to take addresses over, and returns those that it did not take.
-func (a *app) ask(ctx context.Context, client *kube.Client, s *report.Snapshot, way []report.Relocation, to string, timeout time.Duration) ([]report.Relocation, error) {
+func (a *app) ask(ctx context.Context, client *apiClient, s *report.Snapshot, way []report.Relocation, to string, timeout time.Duration) ([]report.Relocation, error) {
 	m := announce.Move{Until: a.Now().Add(timeout)}
 	for _, r := range way {
 		m.Addrs = append(m.Addrs, r.Address)
@@ -181,7 +180,7 @@ func (a *app) taken(ctx context.Context, way []report.Relocation, to string) ([]
 const movePoll = 250 * time.Millisecond
 
 // annotate sets an annotation of a Node, or removes it when the value is nil.
-func annotate(ctx context.Context, client *kube.Client, node, annotation string, value any) error {
+func annotate(ctx context.Context, client *apiClient, node, annotation string, value any) error {
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": map[string]any{annotation: value}}})
 	if err == nil {
 		_, err = client.CoreV1().Nodes().Patch(ctx, node, types.MergePatchType, patch, metav1.PatchOptions{FieldManager: "heraldctl"})
@@ -193,7 +192,7 @@ func annotate(ctx context.Context, client *kube.Client, node, annotation string,
 }
 
 // takeBack removes a Move from a Node, unless there is another one in its place.
-func takeBack(ctx context.Context, client *kube.Client, node, value string) error {
+func takeBack(ctx context.Context, client *apiClient, node, value string) error {
 	n, err := client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
 	if err != nil {
 		return clarify("read Node "+node, err)

@@ -24,7 +24,7 @@ type part struct {
 
 // reader fills in a Snapshot. Parts write fields of their own, so that they can be read at once.
 type reader struct {
-	*kube.Client
+	*apiClient
 	connection
 	out *report.Snapshot
 }
@@ -35,12 +35,12 @@ type want struct {
 }
 
 // snapshot reads what is wanted.
-func (a *app) snapshot(ctx context.Context, w want) (*report.Snapshot, *kube.Client, error) {
+func (a *app) snapshot(ctx context.Context, w want) (*report.Snapshot, *apiClient, error) {
 	client, _, err := a.client()
 	if err != nil {
 		return nil, nil, err
 	}
-	r := &reader{Client: client, connection: a.connection, out: &report.Snapshot{Now: a.Now(), Namespace: a.herald}}
+	r := &reader{apiClient: client, connection: a.connection, out: &report.Snapshot{Now: a.Now(), Namespace: a.herald}}
 	if err := r.installation(ctx); err != nil {
 		return nil, nil, err
 	}

@@ -74,7 +74,7 @@ func (c *Client) ConfigMapSource(key types.NamespacedName, logger log.Logger, re
 
 // ConfigMap watches one ConfigMap.
 func (c *Client) ConfigMap(key types.NamespacedName) cache.SharedIndexInformer {
-	return informer(c.CoreV1().RESTClient(), "configmaps", key.Namespace, &corev1.ConfigMap{}, fields.OneTermEqualSelector("metadata.name", key.Name))
+	return informer(c.core, "configmaps", key.Namespace, &corev1.ConfigMap{}, fields.OneTermEqualSelector("metadata.name", key.Name))
 }
 
 // Key names the ConfigMap.
@@ -270,9 +270,9 @@ func (c *Client) WriteConfigMap(ctx context.Context, key types.NamespacedName, h
 	next.Data, next.BinaryData = data, nil
 	var err error
 	if have == nil {
-		next, err = c.CoreV1().ConfigMaps(key.Namespace).Create(ctx, next, metav1.CreateOptions{FieldManager: fieldManager})
+		next, err = c.configMapsOf(key.Namespace).Create(ctx, next, metav1.CreateOptions{FieldManager: fieldManager})
 	} else {
-		next, err = c.CoreV1().ConfigMaps(key.Namespace).Update(ctx, next, metav1.UpdateOptions{FieldManager: fieldManager})
+		next, err = c.configMapsOf(key.Namespace).Update(ctx, next, metav1.UpdateOptions{FieldManager: fieldManager})
 	}
 	if err != nil {
 		return nil, fmt.Errorf("write ConfigMap %s: %w", key, err)

@@ -153,7 +153,7 @@ func (e *Events) create(ctx context.Context, ev *eventsv1.Event) {
 			}
 		}
 		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), eventTimeout)
-		_, err = e.client.EventsV1().Events(ev.Namespace).Create(attempt, ev, metav1.CreateOptions{FieldManager: fieldManager})
+		_, err = e.client.eventsOf(ev.Namespace).Create(attempt, ev, metav1.CreateOptions{FieldManager: fieldManager})
 		cancel()
 		if err == nil || apierrors.IsAlreadyExists(err) {
 			e.total.WithLabelValues("written").Inc()

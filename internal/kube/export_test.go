@@ -2,12 +2,6 @@ package kube
 
 import "time"
 
-// Fast is the Lease with times that suit a test.
-func (l Lease) Fast() Lease {
-	l.duration, l.renewDeadline, l.renewPeriod = 1200*time.Millisecond, 600*time.Millisecond, 50*time.Millisecond
-	return l
-}
-
 // Fast is the reporter with times that suit a test.
 func (r *Reporter) Fast() *Reporter {
 	r.soon, r.late = 20*time.Millisecond, 80*time.Millisecond

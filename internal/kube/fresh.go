@@ -37,7 +37,7 @@ func (c *Client) FreshServices(ctx context.Context, informer cache.SharedIndexIn
 	var strays []*corev1.Service
 	written := map[types.NamespacedName]*metav1.ObjectMeta{}
 	list := pager.New(func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-		return c.CoreV1().Services(metav1.NamespaceAll).List(ctx, opts)
+		return c.servicesOf(metav1.NamespaceAll).List(ctx, opts)
 	})
 	// Without a resourceVersion the list is the newest state, not a cache's.
 	err := list.EachListItem(ctx, metav1.ListOptions{}, func(obj runtime.Object) error {

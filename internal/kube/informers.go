@@ -20,23 +20,23 @@ var everything = fields.Everything()
 // Services watches the Services of type LoadBalancer in all namespaces. A Service that changes to another type is
 // seen as deleted.
 func (c *Client) Services() cache.SharedIndexInformer {
-	return informer(c.CoreV1().RESTClient(), "services", "", &corev1.Service{},
+	return informer(c.core, "services", "", &corev1.Service{},
 		fields.OneTermEqualSelector("spec.type", string(corev1.ServiceTypeLoadBalancer)))
 }
 
 // EndpointSlices watches the EndpointSlices of all namespaces.
 func (c *Client) EndpointSlices() cache.SharedIndexInformer {
-	return informer(c.DiscoveryV1().RESTClient(), "endpointslices", "", &discoveryv1.EndpointSlice{}, everything)
+	return informer(c.discovery, "endpointslices", "", &discoveryv1.EndpointSlice{}, everything)
 }
 
 // Nodes watches the cluster's nodes.
 func (c *Client) Nodes() cache.SharedIndexInformer {
-	return informer(c.CoreV1().RESTClient(), "nodes", "", &corev1.Node{}, everything)
+	return informer(c.core, "nodes", "", &corev1.Node{}, everything)
 }
 
 // Namespaces watches the namespaces. The cache keeps their labels and nothing else.
 func (c *Client) Namespaces() cache.SharedIndexInformer {
-	inf := informer(c.CoreV1().RESTClient(), "namespaces", "", &corev1.Namespace{}, everything)
+	inf := informer(c.core, "namespaces", "", &corev1.Namespace{}, everything)
 	must(inf.SetTransform(func(obj any) (any, error) {
 		if ns, ok := obj.(*corev1.Namespace); ok {
 			return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns.Name, UID: ns.UID, ResourceVersion: ns.ResourceVersion, Labels: ns.Labels}}, nil
@@ -48,13 +48,13 @@ func (c *Client) Namespaces() cache.SharedIndexInformer {
 
 // GossipSecret watches the speakers' Secret in a namespace.
 func (c *Client) GossipSecret(namespace string) cache.SharedIndexInformer {
-	return informer(c.CoreV1().RESTClient(), "secrets", namespace, &corev1.Secret{},
+	return informer(c.core, "secrets", namespace, &corev1.Secret{},
 		fields.OneTermEqualSelector("metadata.name", GossipSecret))
 }
 
 // Secrets watches those of a namespace.
 func (c *Client) Secrets(namespace string) cache.SharedIndexInformer {
-	return informer(c.CoreV1().RESTClient(), "secrets", namespace, &corev1.Secret{}, fields.Everything())
+	return informer(c.core, "secrets", namespace, &corev1.Secret{}, fields.Everything())
 }
 
 // informer watches one resource, in one namespace or, when that is empty, in all. It never resyncs: a handler hears

@@ -12,7 +12,7 @@ import (
 // Review asks the API server whose token this is, and whether they may get a path that is no resource's. The name is
 // empty when the token is nobody's.
 func (c *Client) Review(ctx context.Context, token, path string) (user string, allowed bool, err error) {
-	who, err := c.AuthenticationV1().TokenReviews().Create(ctx,
+	who, err := c.tokenReviews().Create(ctx,
 		&authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}, metav1.CreateOptions{})
 	if err != nil {
 		return "", false, fmt.Errorf("ask the API server whose token this is: %w", err)
@@ -25,7 +25,7 @@ func (c *Client) Review(ctx context.Context, token, path string) (user string, a
 	for k, v := range u.Extra {
 		extra[k] = authorizationv1.ExtraValue(v)
 	}
-	may, err := c.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
+	may, err := c.accessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{
 		Spec: authorizationv1.SubjectAccessReviewSpec{
 			User: u.Username, UID: u.UID, Groups: u.Groups, Extra: extra,
 			NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: path, Verb: "get"},

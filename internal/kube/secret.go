@@ -28,7 +28,7 @@ const (
 // The value is 32 random bytes as base64 text (44 characters), which a person can copy from one cluster's Secret
 // into another file unharmed. Speakers derive their key from the text as it is.
 func (c *Client) EnsureGossipSecret(ctx context.Context, namespace string) (created bool, err error) {
-	secrets := c.CoreV1().Secrets(namespace)
+	secrets := c.secretsOf(namespace)
 	_, err = secrets.Get(ctx, GossipSecret, metav1.GetOptions{})
 	if err == nil {
 		return false, nil

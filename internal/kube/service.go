@@ -18,6 +18,9 @@ import (
 // fieldManager is the owner that the API server notes for the fields Herald's controller writes.
 const fieldManager = "herald-controller"
 
+// WriteTimeout bounds one write of a leader.
+const WriteTimeout = 3 * time.Second
+
 // ServiceStatus is all that Herald writes on a Service. The zero value takes back whatever it wrote.
 type ServiceStatus struct {
 	// Addresses become status.loadBalancer.ingress, in this order.
@@ -98,7 +101,7 @@ func WroteIngress(svc *corev1.Service) bool {
 
 // PatchService applies a patch that ServicePatch made, and returns the Service as it is then.
 func (c *Client) PatchService(ctx context.Context, key types.NamespacedName, patch []byte) (*corev1.Service, error) {
-	svc, err := c.CoreV1().Services(key.Namespace).Patch(ctx, key.Name, types.StrategicMergePatchType, patch,
+	svc, err := c.servicesOf(key.Namespace).Patch(ctx, key.Name, types.StrategicMergePatchType, patch,
 		metav1.PatchOptions{FieldManager: fieldManager}, "status")
 	if err != nil {
 		return nil, fmt.Errorf("write the status of Service %s: %w", key, err)
@@ -109,7 +112,7 @@ func (c *Client) PatchService(ctx context.Context, key types.NamespacedName, pat
 
 // GetService reads one Service from the API server, of whatever type it is.
 func (c *Client) GetService(ctx context.Context, key types.NamespacedName) (*corev1.Service, error) {
-	svc, err := c.CoreV1().Services(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
+	svc, err := c.servicesOf(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("read Service %s: %w", key, err)
 	}

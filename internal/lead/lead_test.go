@@ -1,4 +1,4 @@
-package kube_test
+package lead_test
 
 import (
 	"context"
@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"k8s.io/client-go/rest"
 
-	"heraldlb.io/herald/internal/kube"
 	"heraldlb.io/herald/internal/kube/kubetest"
+	"heraldlb.io/herald/internal/lead"
 )
 
-func lease(identity string) kube.Lease {
-	return kube.Lease{Namespace: "herald-system", Name: "herald-controller", Identity: identity}.Fast()
+func lease(identity string) lead.Lease {
+	return lead.Lease{Namespace: "herald-system", Name: "herald-controller", Identity: identity}.Fast()
 }
 
 // candidate wants to lead. It leads until its context ends and then takes as long as finish says.
@@ -27,12 +28,12 @@ type candidate struct {
 	done  chan error
 }
 
-// lead starts a candidate; leaders counts those that lead, and more than one at a time is an error.
-func lead(t *testing.T, api *kubetest.API, identity string, leaders *atomic.Int32, finish <-chan struct{}) *candidate {
+// start starts a candidate; leaders counts those that lead, and more than one at a time is an error.
+func start(t *testing.T, api *kubetest.API, identity string, leaders *atomic.Int32, finish <-chan struct{}) *candidate {
 	ctx, stop := context.WithCancel(t.Context())
 	c := &candidate{stop: stop, done: make(chan error, 1)}
 	go func() {
-		c.done <- api.Client().Lead(ctx, lease(identity), log.NewNopLogger(), func(ctx context.Context) error {
+		c.done <- lead.Run(ctx, &rest.Config{Host: api.URL()}, lease(identity), log.NewNopLogger(), func(ctx context.Context) error {
 			if leaders.Add(1) > 1 {
 				t.Errorf("%s leads beside another", identity)
 			}
@@ -53,9 +54,9 @@ func TestTheNextLeaderWaitsUntilTheLastHasFinished(t *testing.T) {
 	var leaders atomic.Int32
 	finishA, finishB := make(chan struct{}), make(chan struct{})
 	close(finishB)
-	a := lead(t, api, "a", &leaders, finishA)
+	a := start(t, api, "a", &leaders, finishA)
 	kubetest.Eventually(t, "a leads", a.leads.Load)
-	b := lead(t, api, "b", &leaders, finishB)
+	b := start(t, api, "b", &leaders, finishB)
 
 	a.stop()
 	// a has work to finish for longer than its Lease would last unrenewed: b may not lead meanwhile.
@@ -85,7 +86,7 @@ func TestALeaderThatCannotRenewStopsAndLeadsAgainWhenItCan(t *testing.T) {
 	var leaders atomic.Int32
 	finish := make(chan struct{})
 	close(finish)
-	a := lead(t, api, "a", &leaders, finish)
+	a := start(t, api, "a", &leaders, finish)
 	kubetest.Eventually(t, "a leads", a.leads.Load)
 	api.Fault(func(r *http.Request) int {
 		if strings.Contains(r.URL.Path, "/leases") {
@@ -105,7 +106,7 @@ func TestALeaderThatCannotRenewStopsAndLeadsAgainWhenItCan(t *testing.T) {
 func TestAnErrorOfTheLeadersWorkEndsIt(t *testing.T) {
 	api := kubetest.New(t)
 	broken := errors.New("broken")
-	err := api.Client().Lead(t.Context(), lease("a"), log.NewNopLogger(), func(context.Context) error { return broken })
+	err := lead.Run(t.Context(), &rest.Config{Host: api.URL()}, lease("a"), log.NewNopLogger(), func(context.Context) error { return broken })
 	if !errors.Is(err, broken) {
 		t.Errorf("got %v, want %v", err, broken)
 	}

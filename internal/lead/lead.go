@@ -1,4 +1,8 @@
-package kube
+// Package lead has one of several processes work at a time: the one that holds a Lease.
+//
+// It is apart from package kube because the library that it uses brings every type of Kubernetes' API with it, which is a third
+// of a program, and of what that keeps in memory. The speaker, of which there are many, does without.
+package lead
 
 import (
 	"context"
@@ -9,6 +13,8 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	coordinationv1 "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
@@ -19,12 +25,10 @@ const (
 	// address in the worst case; addresses in use do not depend on it.
 	leaseDuration = 10 * time.Second
 	// renewDeadline: so long a leader tries in vain to renew before it stops. What is left until leaseDuration must
-	// be more than WriteTimeout, so that its last write has ended before another one leads.
+	// be more than kube.WriteTimeout, so that its last write has ended before another one leads.
 	renewDeadline = 6 * time.Second
 	// renewPeriod between renewals, and between a follower's looks.
 	renewPeriod = 2 * time.Second
-	// WriteTimeout bounds one write of a leader.
-	WriteTimeout = 3 * time.Second
 )
 
 // Lease is the object by which one of several processes leads.
@@ -39,14 +43,18 @@ type Lease struct {
 // errLeaseLost ends what a leader does when its Lease could not be renewed in time.
 var errLeaseLost = errors.New("the leader's Lease could not be renewed in time")
 
-// Lead waits until this process holds the Lease, and then calls run; when the Lease is lost, run is told to end by its
-// context, and Lead waits again. It returns when ctx is done, or with run's error.
+// Run waits until this process holds the Lease, and then calls run; when the Lease is lost, run is told to end by its
+// context, and Run waits again. It returns when ctx is done, or with run's error.
 //
 // When ctx is done, the Lease is given up only after run has returned, so that two leaders never write at the same
 // time and the next one need not wait for the Lease to expire.
-func (c *Client) Lead(ctx context.Context, lease Lease, logger log.Logger, run func(context.Context) error) error {
+func Run(ctx context.Context, cfg *rest.Config, lease Lease, logger log.Logger, run func(context.Context) error) error {
+	client, err := coordinationv1.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("make a client of Leases for %s: %w", cfg.Host, err)
+	}
 	for {
-		err := c.lead(ctx, lease, run)
+		err := lead(ctx, client, lease, run)
 		if !errors.Is(err, errLeaseLost) || ctx.Err() != nil {
 			return err
 		}
@@ -55,12 +63,12 @@ func (c *Client) Lead(ctx context.Context, lease Lease, logger log.Logger, run f
 }
 
 // lead leads once, until ctx is done, run has returned or the Lease is lost.
-func (c *Client) lead(ctx context.Context, lease Lease, run func(context.Context) error) error {
+func lead(ctx context.Context, client coordinationv1.LeasesGetter, lease Lease, run func(context.Context) error) error {
 	won := make(chan context.Context, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: &resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: lease.Namespace, Name: lease.Name},
-			Client:     c.CoordinationV1(),
+			Client:     client,
 			LockConfig: resourcelock.ResourceLockConfig{Identity: lease.Identity},
 		},
 		LeaseDuration:   or(lease.duration, leaseDuration),
