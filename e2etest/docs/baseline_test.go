@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,7 @@ func (b *baseline) remember(ctx context.Context) error {
 		return err
 	}
 	for _, n := range nodes.Items {
+		maps.DeleteFunc(n.Annotations, func(name, _ string) bool { return strings.HasPrefix(name, "heraldlb.io/") }) // a drain
 		b.nodes[n.Name] = n.ObjectMeta
 	}
 	ds, err := b.kube.AppsV1().DaemonSets(install.Namespace).Get(ctx, install.Speaker, metav1.GetOptions{})

@@ -27,9 +27,12 @@ import (
 )
 
 // patience is how long a reader would wait for what a page shows, on a busy machine.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
 
-var only = flag.String("page", "", "run only the pages whose path this regular expression matches")
+var (
+	only     = flag.String("page", "", "run only the pages whose path this regular expression matches")
+	existing = flag.String("lab", "", "`name` of a lab that is up, with Herald's images, to be used in place of a new one")
+)
 
 func TestMain(m *testing.M) {
 	lab.Main()
@@ -132,19 +135,16 @@ func newDesk(t *testing.T, root string) *desk {
 	if err := gobuild.Build(ctx, gobuild.Release{Version: "dev"}, "linux", runtime.GOARCH, d.programs, module+"heraldctl", module+"e2etest/app/testapp", module+"e2etest/lab/cmd/lab"); err != nil {
 		t.Fatal(err)
 	}
-	name := os.Getenv("HERALD_LAB")
-	if name == "" {
-		name = fmt.Sprintf("docs-%06x", rand.Uint32N(1<<24))
+	if *existing != "" {
+		if d.lab, err = lab.Open(*existing); err == nil {
+			err = d.lab.LoadImages(ctx, d.standIn(t))
+		}
+	} else {
+		d.lab, err = fresh(t, append(images, d.standIn(t)))
 	}
-	d.lab, err = lab.Up(ctx, lab.Options{Name: name, Nodes: 3, Owned: true, Images: append(images, d.standIn(t)), Out: os.Stdout})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := d.lab.Down(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
 	kubectl := d.lab.KubectlCommand(ctx).Args[1]
 	for link, to := range map[string]string{"kubectl": kubectl, "kubectl-herald": "heraldctl"} {
 		if err := os.Symlink(to, filepath.Join(d.programs, link)); err != nil {
@@ -152,6 +152,23 @@ func newDesk(t *testing.T, root string) *desk {
 		}
 	}
 	return d
+}
+
+// fresh brings up a lab that ends with the test.
+func fresh(t *testing.T, images []string) (*lab.Lab, error) {
+	name := os.Getenv("HERALD_LAB")
+	if name == "" {
+		name = fmt.Sprintf("docs-%06x", rand.Uint32N(1<<24))
+	}
+	l, err := lab.Up(t.Context(), lab.Options{Name: name, Nodes: 3, Owned: true, Images: images, Out: os.Stdout})
+	if err == nil {
+		t.Cleanup(func() {
+			if err := l.Down(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return l, err
 }
 
 // standIn makes the image that the pages' Deployments name, since the lab reaches no registry: the test application, which
