@@ -24,6 +24,8 @@ import (
 
 const nodes = 3
 
+var existing = flag.String("lab", "", "`name` of a lab without Herald that is up, to be used in place of a new one")
+
 var (
 	cluster *lab.Lab
 	kube    kubernetes.Interface
@@ -51,20 +53,19 @@ func run(m *testing.M) (code int, err error) {
 	if root, err = install.Root(); err != nil {
 		return 1, err
 	}
-	images, err := install.Images(root)
+	if *existing != "" {
+		cluster, err = lab.Open(*existing)
+	} else {
+		cluster, err = fresh(ctx)
+		defer func() {
+			if cluster != nil {
+				err = errors.Join(err, cluster.Down(context.WithoutCancel(ctx)))
+			}
+		}()
+	}
 	if err != nil {
 		return 1, err
 	}
-	name := os.Getenv("HERALD_LAB")
-	if name == "" {
-		name = fmt.Sprintf("life-%06x", rand.Uint32N(1<<24))
-	}
-	cluster, err = lab.Up(ctx, lab.Options{Name: name, Nodes: nodes, Owned: true, Images: images, Out: os.Stdout})
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, cluster.Down(context.WithoutCancel(ctx))) }()
-
 	cfg, err := cluster.RESTConfig()
 	if err != nil {
 		return 1, err
@@ -79,4 +80,17 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	return m.Run(), nil
+}
+
+// fresh brings up a cluster.
+func fresh(ctx context.Context) (*lab.Lab, error) {
+	images, err := install.Images(root)
+	if err != nil {
+		return nil, err
+	}
+	name := os.Getenv("HERALD_LAB")
+	if name == "" {
+		name = fmt.Sprintf("life-%06x", rand.Uint32N(1<<24))
+	}
+	return lab.Up(ctx, lab.Options{Name: name, Nodes: nodes, Owned: true, Images: images, Out: os.Stdout})
 }

@@ -26,7 +26,7 @@ func (s *transcript) say(format string, args ...any) {
 	s.t.Logf("%5.1f s  %s", time.Since(s.start).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// run runs a command, and again until it succeeds or a minute is over, and writes it down with its last output.
+// run runs a command, and again until it succeeds or patience is over, and writes it down with its last output.
 func (s *transcript) run(cmd func(ctx context.Context) *exec.Cmd) {
 	s.t.Helper()
 	shown := false
@@ -51,10 +51,13 @@ func (s *transcript) run(cmd func(ctx context.Context) *exec.Cmd) {
 	})
 }
 
-// wait waits until f returns nil, and fails the test when it has not after a minute.
+// patience is for a machine that is busy. What may take how long is for the tests to say.
+const patience = 8 * time.Minute
+
+// wait waits until f returns nil, and fails the test when it has not when patience is over.
 func (s *transcript) wait(f func(ctx context.Context) error) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // t.Context is over when clean-up begins
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // t.Context is over when clean-up begins
 	defer cancel()
 	if err := install.Until(ctx, func() error { return f(ctx) }); err != nil {
 		s.t.Fatal(err)

@@ -49,7 +49,7 @@ spec: {ipAddressPools: [routed]}
 apiVersion: heraldlb.io/v1beta1
 kind: BGPPeer
 metadata: {name: router}
-spec: {peerAddress: 192.0.2.1, peerASN: 64513, myASN: 64512, holdTime: 3s, connectTime: 2s, families: [IPv4, IPv6], gracefulRestart: {restartTime: 60s}}
+spec: {peerAddress: 192.0.2.1, peerASN: 64513, myASN: 64512, connectTime: 2s, families: [IPv4, IPv6], gracefulRestart: {restartTime: 60s}}
 `
 
 // From the previous build to this one and back, by applying the one manifest and the other, clients notice nothing.

@@ -74,7 +74,7 @@ func (s *transcript) use(host string, addrs []netip.Addr, established int) *user
 // goOn waits until so many attempts of each kind have succeeded from now on.
 func (u *users) goOn(t *testing.T, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for _, c := range u.news {
 		if err := c.connector.Wait(ctx, n); err != nil {
