@@ -238,6 +238,21 @@ func TestStatusTellsWhatItCannotSee(t *testing.T) {
 	}
 }
 
+func TestStatusFindsKindsThatAreNotInstalled(t *testing.T) {
+	api := cluster(t)
+	api.Fault(func(r *http.Request) int {
+		if strings.HasSuffix(r.URL.Path, "/communities") {
+			return http.StatusNotFound
+		}
+		return 0
+	})
+	got := run(t, api, "status")
+	want := "error  Kind/the configuration  NotInstalled: the API server does not know the kind of the configuration\n    -> kubectl apply --server-side -f manifests/herald.yaml"
+	if got.code != ExitAttention || !strings.Contains(got.out, want) {
+		t.Errorf("exit %d, want %q:\n%s%s", got.code, want, got.out, got.err)
+	}
+}
+
 func TestDoctorFindsWhatMayNotBeDone(t *testing.T) {
 	api := cluster(t)
 	api.Deny("system:serviceaccount:herald-system:herald-controller", "create", "leases")

@@ -59,6 +59,9 @@ func StatusOf(s *Snapshot) Status {
 		add(pathFindings(sp)...)
 		add(filterFindings(sp)...)
 	}
+	if !s.FromConfigMap {
+		add(unknownKinds(s)...)
+	}
 	add(configFindings(s)...)
 	for _, p := range out.Pools {
 		if p.State != StateAvailable && condition(poolConditions(s, p.Name), config.ConditionAccepted).Status != metav1.ConditionFalse {
