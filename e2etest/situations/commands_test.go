@@ -48,6 +48,7 @@ const often = 250 * time.Millisecond
 //	says [-exit=N] 'ARGS' SENTENCE...   heraldctl ARGS exits with N, 3 unless told, and says each SENTENCE; with !, it says none
 //	older VERSION                       heraldctl sees an API server of this version
 //	answers ADDRESS HOST...             these hosts, and no others, answer for an address on the LAN
+//	speaks HOST ADDRESS                 a host uses an address that it has
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"apply":     apply,
 	"kubectl":   act("kubectl"),
@@ -62,6 +63,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"says":      says,
 	"older":     older,
 	"answers":   answers,
+	"speaks":    speaks,
 }
 
 // test is the test that a script is.
@@ -131,6 +133,9 @@ var actions = map[string]func(ctx context.Context, dir string, args []string) ([
 		case "apiserver stop":
 			return nil, cluster.StopAPIServer(ctx)
 		case "apiserver start":
+			if _, err := kube.Discovery().ServerVersion(); err == nil {
+				return nil, nil // finally, after the script has started it
+			}
 			return nil, cluster.StartAPIServer(ctx)
 		}
 		do, ok := map[string]func(context.Context, string) error{
@@ -245,7 +250,9 @@ func conditions(ctx context.Context, kind, namespace, name string) ([]metav1.Con
 		return nil, err
 	}
 	var out struct {
-		Status struct{ Conditions []metav1.Condition }
+		Status struct {
+			Conditions []metav1.Condition `json:"conditions"`
+		} `json:"status"`
 	}
 	err = runtime.DefaultUnstructuredConverter.FromUnstructured(got.Object, &out)
 	return out.Status.Conditions, err

@@ -55,8 +55,6 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
 	if root, err = install.Root(); err != nil {
 		return 1, err
 	}
@@ -66,11 +64,13 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer os.RemoveAll(dir)
 	heraldctl = filepath.Join(dir, "heraldctl")
-	build := exec.CommandContext(ctx, "go", "build", "-o", heraldctl, "./heraldctl")
+	build := exec.Command("go", "build", "-ldflags=-s -w", "-o", heraldctl, "./heraldctl")
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("%v: %w: %s", build, err, out)
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
 	if *named != "" {
 		cluster, err = lab.Open(*named)
 	} else {
