@@ -46,6 +46,7 @@ type Layer2 interface {
 	Apply(announce map[netip.Addr]layer2.Scope, withdraw []netip.Addr)
 	Remind()
 	Quiesce()
+	Ready() error
 }
 
 // Events takes what is to be told to whoever looks at a Service; *kube.Events is one.

@@ -112,6 +112,7 @@ type fakeDriver struct {
 	peers     []net.HardwareAddr
 	conflicts []layer2.Conflict
 	kernel    []layer2.KernelAddress
+	fault     error
 	filtered  []layer2.Filtered
 	changed   chan struct{}
 }
@@ -168,7 +169,8 @@ func (d *fakeDriver) FilteredInterfaces() ([]layer2.Filtered, error) {
 	defer d.mu.Unlock()
 	return d.filtered, nil
 }
-func (d *fakeDriver) Quiesce() { d.mu.Lock(); defer d.mu.Unlock(); d.quiet = true }
+func (d *fakeDriver) Ready() error { d.mu.Lock(); defer d.mu.Unlock(); return d.fault }
+func (d *fakeDriver) Quiesce()     { d.mu.Lock(); defer d.mu.Unlock(); d.quiet = true }
 func (d *fakeDriver) String() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

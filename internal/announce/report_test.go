@@ -2,6 +2,7 @@ package announce
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -326,6 +327,24 @@ func TestTheLoopReports(t *testing.T) {
 			t.Errorf("it goes on to say %+v", c)
 		}
 	})
+	run("a driver that cannot announce is told of", func(t *testing.T, w *world, r *shownReport) {
+		w.ring.become(nil)
+		w.announces("nothing yet", "")
+		fails := func(err error) metav1.Condition {
+			w.driver.mu.Lock()
+			w.driver.fault = err
+			w.driver.mu.Unlock()
+			w.driver.changed <- struct{}{}
+			w.announces("nothing still", "")
+			return *meta.FindStatusCondition(r.status.Conditions, v1beta1.SpeakerReady)
+		}
+		if c := fails(errors.New("layer 2: ARP on eth0: operation not permitted")); c.Status != metav1.ConditionFalse || c.Message != "layer 2: ARP on eth0: operation not permitted" {
+			t.Errorf("it says %+v", c)
+		}
+		if c := fails(nil); c.Status != metav1.ConditionTrue {
+			t.Errorf("it goes on to say %+v", c)
+		}
+	})
 	run("a kernel that answers by itself is told of once, at the Node", func(t *testing.T, w *world, r *shownReport) {
 		w.ring.become(nil, n2)
 		w.services.Add(lbService("shop", corev1.ServiceExternalTrafficPolicyLocal, "192.0.2.100"))
@@ -350,10 +369,17 @@ func TestTheLoopReports(t *testing.T) {
 		if k := r.status.KernelAddresses; len(k) != 1 || k[0] != (v1beta1.KernelAddress{Address: "192.0.2.100", Bound: "kube-ipvs0", Interface: "eth0"}) {
 			t.Errorf("status lists %v", k)
 		}
+		const metric = "herald_layer2_kernel_addresses"
+		if got := w.gauge(metric); got != 1 {
+			t.Errorf("%s is %v, want 1", metric, got)
+		}
 		bound()
 		w.announces("and goes", "")
 		if k := r.status.KernelAddresses; len(k) != 0 {
 			t.Errorf("status still lists %v", k)
+		}
+		if got := w.gauge(metric); got != 0 {
+			t.Errorf("%s is %v, want 0", metric, got)
 		}
 		bound(ours)
 		w.announces("and comes back", "")
@@ -488,4 +514,19 @@ func TestASpeakerWithoutANodeHasNothingToShow(t *testing.T) {
 			t.Errorf("without a Node: %q", r.node)
 		}
 	})
+}
+
+// gauge is the value of a metric that has no labels.
+func (w *world) gauge(name string) float64 {
+	families, err := w.registry.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	w.t.Fatalf("there is no metric %s", name)
+	return 0
 }

@@ -1,6 +1,7 @@
 package announce
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -51,7 +52,7 @@ func (l *Loop) reportStatus() {
 
 func (l *Loop) status() v1beta1.SpeakerStatus {
 	s := v1beta1.SpeakerStatus{
-		Conditions: []metav1.Condition{readyCondition(l.Ready(), l.observes)},
+		Conditions: []metav1.Condition{readyCondition(errors.Join(l.Ready(), l.layer2.Ready()), l.observes)},
 		Version:    l.version,
 		Observing:  l.observes,
 		Draining:   l.draining || l.planner.nodes[l.node].draining,
@@ -179,6 +180,7 @@ func second(t time.Time) metav1.Time { return metav1.NewTime(t.Truncate(time.Sec
 func (l *Loop) watchKernel() {
 	before := len(l.kernel)
 	l.kernel = l.layer2.KernelAddresses(func(addr netip.Addr) bool { return len(l.planner.holders[addr]) > 0 })
+	l.metrics.kernel.Set(float64(len(l.kernel)))
 	n := l.cluster.node(l.node)
 	if before > 0 || len(l.kernel) == 0 || n == nil {
 		return

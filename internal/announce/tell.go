@@ -50,6 +50,7 @@ type metrics struct {
 	takeovers   *prometheus.CounterVec
 	withdrawals *prometheus.CounterVec
 	duration    prometheus.Histogram
+	kernel      prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -67,8 +68,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help:    "Time from when this node knew that an address needs a new owner until it announced it, of those that it claimed.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}),
+		kernel: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "herald_layer2_kernel_addresses",
+			Help: "Addresses of Services, whoever announces them, for which this node's kernel answers by itself, because they are bound to an interface.",
+		}),
 	}
-	reg.MustRegister(m.takeovers, m.withdrawals, m.duration)
+	reg.MustRegister(m.takeovers, m.withdrawals, m.duration, m.kernel)
 	for reason := range because {
 		m.takeovers.WithLabelValues(string(reason))
 	}

@@ -67,7 +67,6 @@ func New(c Config, logger log.Logger, reg prometheus.Registerer) *Announcer {
 		count:    a.countReceived,
 		queued:   func() float64 { return float64(a.queued()) },
 		conflict: func() float64 { return float64(len(a.Conflicts())) },
-		kernel:   func() float64 { return float64(len(a.KernelAddresses(a.announces))) },
 	})
 	return a
 }
@@ -291,14 +290,6 @@ func (a *Announcer) Ready() error {
 		return errors.New("layer 2: no interface is up with carrier and a subnet, so nothing can be announced")
 	}
 	return errors.Join(errs...)
-}
-
-// announces tells whether this node announces an address.
-func (a *Announcer) announces(addr netip.Addr) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_, ok := a.announced[addr]
-	return ok
 }
 
 func (a *Announcer) queued() int {

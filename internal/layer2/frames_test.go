@@ -267,7 +267,7 @@ func deafPort(has, asks string) *port {
 		},
 		conflicts: map[netip.Addr]*conflict{},
 		queue:     newQueue(Config{}, tenth),
-		metrics:   newMetrics(prometheus.NewRegistry(), live{func() {}, zero, zero, zero}),
+		metrics:   newMetrics(prometheus.NewRegistry(), live{func() {}, zero, zero}),
 		hooks:     hooks{familiar: func(hwAddr) bool { return false }, conflict: func(Conflict, bool) {}},
 		wake:      make(chan struct{}, 1),
 	}

@@ -29,7 +29,6 @@ type live struct {
 	count    func() // brings passed and dropped up to date
 	queued   func() float64
 	conflict func() float64
-	kernel   func() float64
 }
 
 func newMetrics(reg prometheus.Registerer, now live) *metrics {
@@ -87,10 +86,6 @@ func (m *metrics) registerLive(reg prometheus.Registerer, now live) {
 			Name: "herald_layer2_conflicts",
 			Help: "Addresses of this node that a host outside of the cluster claims now.",
 		}, now.conflict),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "herald_layer2_kernel_addresses",
-			Help: "Announced addresses for which this node's kernel answers by itself, because they are bound to an interface.",
-		}, now.kernel),
 	)
 }
 
