@@ -98,7 +98,7 @@ router bgp 64513
 	for peer, why := range map[string]string{
 		"asn":      "bad peer as",
 		"nobody":   "cannot be connected to",
-		"password": "timeout",
+		"password": "no answer: packets are dropped on the way, or the passwords of the two sides differ",
 		"port":     "connection refused",
 		"source":   "has no interface nothere",
 	} {

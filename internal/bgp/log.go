@@ -3,6 +3,7 @@ package bgp
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -44,7 +45,7 @@ func (l library) Handle(_ context.Context, r slog.Record) error {
 	})
 	switch r.Message {
 	case connectFailed:
-		l.sessions.unreachable(l.peer, "the router cannot be connected to: "+said["Error"].String())
+		l.sessions.unreachable(l.peer, "the router cannot be connected to: "+unconnected(said["Error"].String()))
 	case notificationSent:
 		if code, subcode, text := notification(said); code != wire.BGP_ERROR_FSM_ERROR { // that only says that the router said something else than OPEN
 			l.sessions.blame(l.peer, "the router was told: "+words(code, subcode, text), always)
@@ -53,6 +54,15 @@ func (l library) Handle(_ context.Context, r slog.Record) error {
 		l.sessions.blame(l.peer, "the router said: "+words(notification(said)), always)
 	}
 	return level.Debug(l.logger).Log(kv...)
+}
+
+// unconnected says more of an error of connect where there is more to say. A side that wants a password, or another one, drops what it gets
+// without a word.
+func unconnected(err string) string {
+	if strings.HasSuffix(err, "timeout") {
+		return "no answer: packets are dropped on the way, or the passwords of the two sides differ (" + err + ")"
+	}
+	return err
 }
 
 // notification reads what a NOTIFICATION said.
