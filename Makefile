@@ -72,6 +72,7 @@ generate: metrics-doc ## what is generated: deep copies, CRDs, manifests/, the t
 	$(GO) run ./config/crd/fields -w -reported docs/status.md
 	$(GO) run ./charts/values -w charts/herald/README.md
 	$(GO) test ./internal/migrate -run '^TestTheDocumentation' -update
+	$(GO) test ./e2etest/situations/page -run '^TestThePage' -update
 	@$(MAKE) --no-print-directory manifests
 
 .PHONY: metrics-doc
@@ -111,7 +112,7 @@ docs: images-host ## what the documentation tells its readers to run, on a real 
 	$(GO) test -count=1 -timeout 15m -v ./e2etest/docs
 
 situations: images-host ## what breaks users' clusters, made on a real one (root)
-	$(GO) test -count=1 -timeout 25m -v ./e2etest/situations
+	$(GO) test -count=1 -timeout 25m -parallel 6 -v ./e2etest/situations
 
 migration: images-host ## from MetalLB to Herald, under clients that go on (root; builds MetalLB)
 	$(GO) test -count=1 -timeout 35m -v ./e2etest/migration

@@ -41,8 +41,11 @@ type Telling struct {
 	Args []string
 }
 
-// mended is the line of a script after which the cluster is whole again.
-const mended = "# Mended:"
+// The lines of a script before which the cluster is whole still, where that is asserted, and after which it is whole again.
+const (
+	broken = "# Broken:"
+	mended = "# Mended:"
+)
 
 // parts of the page, in their order.
 var parts = []string{"A Service gets no address", "An address is not announced", "Routers", "Layer 2 and the ring", "Configuration", "Herald and its cluster"}
@@ -80,8 +83,8 @@ func Read(dir string) ([]Situation, error) {
 	return out, nil
 }
 
-// Parse reads a script: its title, its header of "# key: words" with further lines indented, and its assertions up to the
-// line that says that the cluster is mended.
+// Parse reads a script: its title, its header of "# key: words" with further lines indented, and its assertions from the
+// line that says that the cluster is broken, if there is one, up to the one that says that it is mended.
 func Parse(script string) (Situation, error) {
 	script, _, _ = strings.Cut(script, "\n-- ")
 	head, body, _ := strings.Cut(script, "\n\n")
@@ -111,6 +114,9 @@ func Parse(script string) (Situation, error) {
 		return s, fmt.Errorf("the page has no part %q", s.Part)
 	}
 	body, _, _ = strings.Cut(body, mended)
+	if _, after, found := strings.Cut(body, broken); found {
+		body = after
+	}
 	for line := range strings.SplitSeq(body, "\n") {
 		words := split(line)
 		if len(words) < 2 || !slices.Contains([]string{Condition, Event, Metric, Alert, Says}, words[0]) {
@@ -219,11 +225,14 @@ func (t Telling) row() (where, what string) {
 		return "alert", fmt.Sprintf("[%s](alerts.md#%s)", a[0], anchor(a[0]))
 	}
 	texts := t.Args[1:]
-	if strings.HasPrefix(a[0], "-") {
+	if strings.HasPrefix(a[0], "-exit=") {
 		a, texts = a[1:], texts[1:]
 	}
-	return fmt.Sprintf("`heraldctl %s`", a[0]), quoted(texts)
+	return fmt.Sprintf("`heraldctl %s`", elsewhere.ReplaceAllString(a[0], "")), quoted(texts)
 }
+
+// elsewhere says where a script has a Herald of its own, which no reader has.
+var elsewhere = regexp.MustCompile(`^--herald-namespace=\S+ `)
 
 // Controller is who metrics are asked of when it is not the speaker of a node.
 const Controller = "controller"
@@ -243,6 +252,6 @@ func Kind(name string) (kind string, ok bool) {
 // anchor is how GitHub calls a heading in links.
 func anchor(heading string) string {
 	out := strings.ToLower(heading)
-	out = regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(out, "")
+	out = regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(out, "")
 	return strings.ReplaceAll(out, " ", "-")
 }
