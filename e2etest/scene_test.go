@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"sync"
@@ -240,7 +239,7 @@ func (s *seen) failures(t *testing.T) {
 		return !s.woke.IsZero() && since > 0 && since < astrayMost && errors.Is(f.Err, syscall.ECONNRESET)
 	}
 	excused := func(f probe.Sample) bool {
-		return s.moving(f) || astray(f) || stood && errors.Is(f.Err, os.ErrDeadlineExceeded)
+		return s.moving(f) || astray(f) || stood && f.TimedOut()
 	}
 	left := slices.DeleteFunc(slices.Clone(s.news.Failures), excused)
 	for i, f := range left {

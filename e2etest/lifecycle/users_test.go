@@ -2,12 +2,10 @@ package lifecycle
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -99,7 +97,7 @@ func (u *users) unharmed(s *transcript) {
 	for _, r := range u.stop(s.t) {
 		stood := r.report.Pause > probe.DefaultTimeout/2
 		failures := slices.DeleteFunc(slices.Clone(r.report.Failures), func(f probe.Sample) bool {
-			return stood && errors.Is(f.Err, os.ErrDeadlineExceeded)
+			return stood && f.TimedOut()
 		})
 		s.say("%d %s, %d failed; at most %v between two", r.report.Attempts, r.name, len(r.report.Failures), r.report.Pause.Round(time.Millisecond))
 		if len(failures) > 0 {

@@ -2,7 +2,10 @@ package probe
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +16,12 @@ type Sample struct {
 	Start, End time.Time
 	Node, Pod  string // who answered; empty on failure
 	Err        error  // nil: success
+}
+
+// TimedOut tells whether the attempt failed because its time was over. Package net has two errors for that, and on a busy machine
+// gives the one where otherwise it gives the other.
+func (s Sample) TimedOut() bool {
+	return errors.Is(s.Err, os.ErrDeadlineExceeded) || errors.Is(s.Err, context.DeadlineExceeded)
 }
 
 // Gap is a time without success.

@@ -1,11 +1,45 @@
 package probe
 
 import (
+	"context"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"time"
 )
+
+func TestAnAttemptTimesOutInMoreThanOneWay(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	over, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	_, dialed := (&net.Dialer{}).DialContext(over, "tcp", l.Addr().String())
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(-time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	_, read := conn.Read(make([]byte, 1))
+	for _, err := range []error{dialed, read} {
+		if s := (Sample{Err: err}); !s.TimedOut() {
+			t.Errorf("%v is no timeout", err)
+		}
+	}
+	l.Close()
+	_, refused := net.Dial("tcp", l.Addr().String())
+	for _, err := range []error{refused, nil} {
+		if s := (Sample{Err: err}); s.TimedOut() {
+			t.Errorf("%v is a timeout", err)
+		}
+	}
+}
 
 func TestReportOfAKnownStory(t *testing.T) {
 	start := time.Date(2026, 1, 2, 15, 4, 0, 0, time.UTC)
