@@ -21,8 +21,7 @@ import (
 	"heraldlb.io/herald/e2etest/parts"
 )
 
-// pools are one of addresses on the nodes' network, announced from n1 if nothing speaks against it, and one that every node
-// tells the router of.
+// pools are one of addresses on the nodes' network, and one that every node tells the router of.
 const pools = `
 apiVersion: heraldlb.io/v1beta1
 kind: IPAddressPool
@@ -32,9 +31,7 @@ spec: {addresses: [192.0.2.100-192.0.2.109, "2001:db8:1::1:0/120"], autoAssign: 
 apiVersion: heraldlb.io/v1beta1
 kind: L2Advertisement
 metadata: {name: lan}
-spec:
-  ipAddressPools: [lan]
-  preferredNodeSelectors: [{weight: 10, preference: {matchLabels: {kubernetes.io/hostname: %s}}}]
+spec: {ipAddressPools: [lan]}
 ---
 apiVersion: heraldlb.io/v1beta1
 kind: IPAddressPool
@@ -76,9 +73,10 @@ func TestUpgradeAndDowngradeAreNotNoticed(t *testing.T) {
 	})
 	s := begin(t)
 	s.kubectl("apply", "--server-side", "-f", earlier.Manifest)
-	s.prefer("n1")
+	s.configure()
 	lan, routed := s.serve("lan"), s.serve("routed")
 	s.settled(parts.ImageTag)
+	s.give("n1", lan)
 
 	t.Run("up", func(t *testing.T) { begin(t).unnoticed(manifest, "dev", lan, routed) })
 	t.Run("down", func(t *testing.T) { begin(t).unnoticed(earlier.Manifest, parts.ImageTag, lan, routed) })
@@ -93,24 +91,45 @@ func TestUpgradeAndDowngradeAreNotNoticed(t *testing.T) {
 		s.renew("n1")
 		s.ringed()
 		s.say("n1 runs this build, n2 and n3 the previous one")
-		s.lose("n1", lan) // who has the addresses since the beginning
+		s.lose("n1", lan)
 		s.renew("n2")
 		s.ringed()
 		s.say("n1 and n2 run this build, n3 the previous one")
-		s.kubectl("delete", "service", "lan")
-		s.prefer("n3")
-		s.lose("n3", s.serve("lan"))
+		s.give("n3", lan)
+		s.lose("n3", lan)
 	})
 }
 
-// prefer configures pools, with a node that new addresses on the nodes' network go to.
-func (s *transcript) prefer(node string) {
+// configure applies the pools.
+func (s *transcript) configure() {
 	s.t.Helper()
 	path := filepath.Join(s.t.TempDir(), "pools.yaml")
-	if err := os.WriteFile(path, fmt.Appendf(nil, pools, node), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(pools), 0o644); err != nil {
 		s.t.Fatal(err)
 	}
 	s.kubectl("apply", "--server-side", "-f", path)
+}
+
+// give has a node take addresses, by excluding all others until it has them. Then it keeps them.
+func (s *transcript) give(node string, addrs []netip.Addr) {
+	s.t.Helper()
+	include := func(t *testing.T) { begin(t).kubectl("label", "node", "--all", corev1.LabelNodeExcludeBalancers+"-") }
+	s.t.Cleanup(func() { include(s.t) })
+	for _, n := range cluster.Nodes() {
+		if n != node {
+			s.kubectl("label", "node", n, corev1.LabelNodeExcludeBalancers+"=")
+		}
+	}
+	for _, a := range addrs {
+		s.wait(func(context.Context) error {
+			if who := s.owner(a); who != node {
+				return fmt.Errorf("%s is answered for by %s, want %s", a, who, node)
+			}
+			return nil
+		})
+	}
+	include(s.t)
+	s.ringed() // the router has all of them again
 }
 
 // serve makes a Service with addresses of the pool of its name, and deletes it when the outermost test is over.
