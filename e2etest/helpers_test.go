@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +39,24 @@ func apply(t *testing.T, manifest []byte) {
 	if err := cluster.Apply(t.Context(), manifest); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// stopAPIServer stops the API server until the function that it returns is called, or else until the test is over. One that
+// starts refuses everything before it has read the roles.
+func stopAPIServer(t *testing.T) (startAgain func()) {
+	t.Helper()
+	over := withholding(everyGroup)
+	if err := cluster.StopAPIServer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	startAgain = sync.OnceFunc(func() {
+		if err := cluster.StartAPIServer(context.Background()); err != nil {
+			t.Error(err)
+		}
+		over()
+	})
+	t.Cleanup(startAgain)
+	return startAgain
 }
 
 // remove deletes what is in a manifest and waits until it is gone. A pool may be refused at first: until its status

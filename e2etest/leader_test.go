@@ -154,12 +154,7 @@ func TestNoAddressChangesAndNoneIsGivenTwiceWhileLeadersAndServersComeAndGo(t *t
 	seen.served(t, waiting+2*more, 30*time.Second)
 	t.Logf("both controllers were replaced, and %d more Services served, in %v", 2*more, time.Since(restarted))
 
-	if err := cluster.StopAPIServer(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := cluster.StartAPIServer(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	stopAPIServer(t)()
 	back := time.Now()
 	crowd(t, name, waiting+2*more, more)
 	seen.served(t, waiting+3*more, 30*time.Second)

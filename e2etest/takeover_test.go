@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -38,15 +37,7 @@ func TestLosingTheAPIServerChangesNoAnnouncementAndKeepsNobodyFromTakingOver(t *
 	addrs, others := placed(t, "no-api", 70, "n2"), crowded(t, "apart", 3)
 	before := owners(t, others)
 	u := use(t, addrs, 10)
-	if err := cluster.StopAPIServer(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	startAgain := sync.OnceFunc(func() {
-		if err := cluster.StartAPIServer(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(startAgain)
+	startAgain := stopAPIServer(t)
 	u.goesOn(t, 100)
 	stays(t, u.end(t), "n2")
 	if after := owners(t, others); !slices.Equal(before, after) {
