@@ -42,7 +42,7 @@ const leaseName = "herald-controller"
 // renewalWritten is when the API server last noted that a Lease was renewed, zero when it did not.
 func renewalWritten(l *coordinationv1.Lease) (last time.Time) {
 	for _, m := range l.ManagedFields {
-		if m.Time != nil && m.FieldsV1 != nil && bytes.Contains(m.FieldsV1.Raw, []byte(`"f:renewTime"`)) && m.Time.After(last) {
+		if m.Time != nil && m.FieldsV1 != nil && bytes.Contains(m.FieldsV1.GetRawBytes(), []byte(`"f:renewTime"`)) && m.Time.After(last) {
 			last = m.Time.Time
 		}
 	}

@@ -15,8 +15,8 @@ func TestWhoLeadsIsToldByTheAPIServersClock(t *testing.T) {
 		at := func(d time.Duration) *metav1.Time { return &metav1.Time{Time: now.Add(d)} }
 		l := &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder, RenewTime: &metav1.MicroTime{Time: now.Add(renewed)}}}
 		l.ManagedFields = []metav1.ManagedFieldsEntry{
-			{Manager: "herald-controller", Time: at(written), FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:spec":{"f:holderIdentity":{},"f:renewTime":{}}}`)}},
-			{Manager: "kubectl", Time: at(0), FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:metadata":{"f:labels":{}}}`)}}, // renews nothing
+			{Manager: "herald-controller", Time: at(written), FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:holderIdentity":{},"f:renewTime":{}}}`)},
+			{Manager: "kubectl", Time: at(0), FieldsV1: metav1.NewFieldsV1(`{"f:metadata":{"f:labels":{}}}`)}, // renews nothing
 		}
 		return l
 	}
