@@ -30,7 +30,7 @@ demo: lab images-host ## the main job, shown on a real cluster in this machine; 
 	@bin/demo --name $(LAB)
 
 .PHONY: test
-test: lint unit fuzz e2e ## everything that CI runs: static checks, unit tests, fuzzing, end-to-end tests in the lab
+test: lint unit fuzz e2e situations ## everything that CI runs: static checks, unit tests, fuzzing, end-to-end tests in the lab
 
 .PHONY: build
 build: lab ## the binaries, into bin/
@@ -103,16 +103,17 @@ fuzz: ## every fuzz target for FUZZTIME, 60s unless told
 e2e: images-host ## end-to-end tests on real clusters in this machine (root)
 	$(GO) test $(RACE) -count=1 -timeout 25m -p 1 -v ./e2etest/lab ./e2etest
 
+.PHONY: situations
+situations: images-host ## what breaks users' clusters, made on a real one (root)
+	$(GO) test -count=1 -timeout 25m -parallel 6 -v ./e2etest/situations
+
 # These are not in `make test` before all that they do has passed.
-.PHONY: lifecycle docs situations migration
+.PHONY: lifecycle docs migration
 lifecycle: images-host ## Herald is installed by manifest and by chart, upgraded under traffic and taken out again (root)
 	$(GO) test -count=1 -timeout 25m -v ./e2etest/lifecycle
 
 docs: images-host ## what the documentation tells its readers to run, on a real cluster in this machine (root)
 	$(GO) test -count=1 -timeout 15m -v ./e2etest/docs
-
-situations: images-host ## what breaks users' clusters, made on a real one (root)
-	$(GO) test -count=1 -timeout 25m -parallel 6 -v ./e2etest/situations
 
 migration: images-host ## from MetalLB to Herald, under clients that go on (root; builds MetalLB)
 	$(GO) test -count=1 -timeout 35m -v ./e2etest/migration
