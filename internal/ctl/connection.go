@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/pflag"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -63,7 +64,10 @@ func (c *connection) client() (*apiClient, *rest.Config, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	theirs, err := kubernetes.NewForConfig(cfg)
+	compact := rest.CopyConfig(cfg)
+	compact.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	compact.ContentType = runtime.ContentTypeProtobuf
+	theirs, err := kubernetes.NewForConfig(compact)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a client for %s: %w", cfg.Host, err)
 	}
