@@ -3,7 +3,6 @@ package e2etest
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"heraldlb.io/herald/e2etest/app"
+	"heraldlb.io/herald/e2etest/probe"
 )
 
 // These take their time and run at once: conflicts of n2 and n3, and the service path of n1.
@@ -122,24 +122,10 @@ func router(object, verb string, a netip.Addr) error {
 	return err
 }
 
-// speak makes the router use an address: it sends a packet from there to a host that it must ask for first, and so tells
-// the link where the address is.
+// speak makes the router use an address.
 func speak(t *testing.T, a netip.Addr) {
 	t.Helper()
-	nobody := netip.MustParseAddr("192.0.2.59")
-	if a.Is6() {
-		nobody = netip.MustParseAddr("2001:db8:1::59")
-	}
-	err := cluster.InNet("router", func() error {
-		conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)), net.UDPAddrFromAddrPort(netip.AddrPortFrom(nobody, 9)))
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		_, err = conn.Write([]byte("hello"))
-		return err
-	})
-	if err != nil {
+	if err := cluster.InNet("router", func() error { return probe.Speak(a) }); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -163,24 +163,14 @@ func answering(ctx context.Context, a netip.Addr) ([]string, error) {
 	return slices.Sorted(maps.Keys(hosts)), err
 }
 
-// speaks has a host send a packet from an address of its own to one that nobody has, and must be asked for first: so the link hears who has
-// the address.
+// speaks has a host use an address of its own.
 func speaks(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 2 {
 		ts.Fatalf("usage: speaks HOST ADDRESS")
 	}
 	from, err := netip.ParseAddr(args[1])
 	ts.Check(err)
-	nobody := netip.MustParseAddr("192.0.2.59")
-	ts.Check(cluster.InNet(args[0], func() error {
-		conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), net.UDPAddrFromAddrPort(netip.AddrPortFrom(nobody, 9)))
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		_, err = conn.Write([]byte("hello"))
-		return err
-	}))
+	ts.Check(cluster.InNet(args[0], func() error { return probe.Speak(from) }))
 }
 
 // older stands between heraldctl and the API server from now on, and gives another version than that has.
