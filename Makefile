@@ -136,13 +136,13 @@ bench: ## benchmarks, as Go prints them and as a table: of the pure parts, and o
 # How often `make bench-l2` has each fault happen, and with how many nodes one of them dies.
 ROUNDS ?= 20
 NODES ?= 3,7
-# For how long `make bench-bgp`, four times, and `make test-long` keep every core busy.
+# For how long `make bench-l2`, `make bench-bgp`, four times, and `make test-long` keep every core busy.
 BUSY ?= 10m
 
 .PHONY: bench-l2
 bench-l2: images-host ## what users of layer 2 notice of faults, on real clusters beside keepalived (root; hours)
 	@mkdir -p dist
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 6h ./e2etest/bench/layer2 -rounds $(ROUNDS) -nodes $(NODES) | tee dist/bench-l2.txt
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 6h ./e2etest/bench/layer2 -rounds $(ROUNDS) -nodes $(NODES) -busy $(BUSY) | tee dist/bench-l2.txt
 
 .PHONY: bench-bgp
 bench-bgp: images-host ## what users behind routers notice of faults, and what many addresses cost, beside FRR (root; an hour or two)

@@ -144,10 +144,15 @@ func TestAConfigMapServesWithoutAnyCRD(t *testing.T) {
 	t.Logf("moved to a ConfigMap and removed the CRDs in %v", time.Since(start))
 	service(t, app.Service{Name: "from-configmap", Selects: "testapp"})
 	answers("from-configmap")
+	ctl := heraldctl(t)
+	ctl.says(t, 0, "pools", "lan ", "Available")
+	ctl.says(t, 0, "explain service from-configmap", "Address: Holds 192.0.2.", "Nothing is found against it, and not all could be seen.")
+	ctl.says(t, 1, "announcements", "where the configuration is a ConfigMap speakers write none")
 
 	// A broken edit changes nothing, also for a controller that starts then.
 	configure(t, map[string]string{"lan.yaml": strings.Replace(string(sample), "addresses:", "adresses:", 1)})
 	whole(t, metav1.ConditionFalse, `data["lan.yaml"] line `, "no field spec.adresses", "accepted before stay in force")
+	ctl.says(t, 3, "status", "ConfigMap/"+install.Namespace+"/"+configMap, "no field spec.adresses")
 	if text := event(t, "ConfigMap", configMap, "ConfigurationRejected"); !strings.Contains(text, "spec.adresses") {
 		t.Errorf("event %q does not name the field", text)
 	}

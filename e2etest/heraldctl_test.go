@@ -25,15 +25,19 @@ import (
 	"heraldlb.io/herald/e2etest/lab"
 )
 
-// What heraldctl says of a live cluster is what clients on its network see.
-func TestHeraldctl(t *testing.T) {
+// commands runs heraldctl where kubectl would be run, and returns all that it prints.
+type commands func(t *testing.T, args ...string) (out string, code int)
+
+// heraldctl builds the program.
+func heraldctl(t *testing.T) commands {
+	t.Helper()
 	program := filepath.Join(t.TempDir(), "heraldctl")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./heraldctl")
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v: %s", build, err, out)
 	}
-	ctl := func(t *testing.T, args ...string) (out string, code int) {
+	return func(t *testing.T, args ...string) (out string, code int) {
 		t.Helper()
 		cmd := cluster.Command(t.Context(), lab.CP, program, append([]string{"--kubeconfig", cluster.Kubeconfig()}, args...)...)
 		both, err := cmd.CombinedOutput()
@@ -43,19 +47,26 @@ func TestHeraldctl(t *testing.T) {
 		}
 		return string(both), cmd.ProcessState.ExitCode()
 	}
-	// says waits until a command says all of what is wanted and ends with a code: what it reads is up to a second old.
-	says := func(t *testing.T, code int, args string, wanted ...string) {
-		t.Helper()
-		within(t, 15*time.Second, func(context.Context) error {
-			out, got := ctl(t, strings.Fields(args)...)
-			for _, w := range wanted {
-				if got != code || !strings.Contains(out, w) {
-					return fmt.Errorf("heraldctl %s: exit %d, want %d and %q:\n%s", args, got, code, w, out)
-				}
+}
+
+// says waits until a command says all of what is wanted and ends with a code: what it reads is up to a second old.
+func (c commands) says(t *testing.T, code int, args string, wanted ...string) {
+	t.Helper()
+	within(t, 15*time.Second, func(context.Context) error {
+		out, got := c(t, strings.Fields(args)...)
+		for _, w := range wanted {
+			if got != code || !strings.Contains(out, w) {
+				return fmt.Errorf("heraldctl %s: exit %d, want %d and %q:\n%s", args, got, code, w, out)
 			}
-			return nil
-		})
-	}
+		}
+		return nil
+	})
+}
+
+// What heraldctl says of a live cluster is what clients on its network see.
+func TestHeraldctl(t *testing.T) {
+	ctl := heraldctl(t)
+	says := ctl.says
 	addrs := placed(t, "asked", 90, "n1")
 
 	t.Run("all is well", func(t *testing.T) {

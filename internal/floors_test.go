@@ -2,11 +2,13 @@
 package internal_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -113,21 +115,26 @@ func TestPurePackagesTouchNothing(t *testing.T) {
 // packages lists the module's packages without their tests.
 func packages(t *testing.T) []pkg {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-json=ImportPath,GoFiles,Imports,Deps", module+"...")
-	out, err := cmd.Output()
+	all, err := listed()
 	if err != nil {
-		t.Fatalf("%v: %v", cmd, err)
-	}
-	var all []pkg
-	for dec := json.NewDecoder(strings.NewReader(string(out))); dec.More(); {
-		var p pkg
-		if err := dec.Decode(&p); err != nil {
-			t.Fatal(fmt.Errorf("%v: %w", cmd, err))
-		}
-		all = append(all, p)
+		t.Fatal(err)
 	}
 	return all
 }
+
+var listed = sync.OnceValues(func() (all []pkg, err error) {
+	cmd := exec.Command("go", "list", "-json=ImportPath,GoFiles,Imports,Deps", module+"...")
+	out, err := cmd.Output()
+	for dec := json.NewDecoder(bytes.NewReader(out)); err == nil && dec.More(); {
+		var p pkg
+		err = dec.Decode(&p)
+		all = append(all, p)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w", cmd, err)
+	}
+	return all, nil
+})
 
 func floorOf(name string) (int, bool) {
 	i := slices.IndexFunc(floors, func(f []string) bool { return slices.Contains(f, name) })

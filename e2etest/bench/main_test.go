@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,11 +60,7 @@ func run(m *testing.M) (code int, err error) {
 		return 1, fmt.Errorf("build the controller: %w: %s", err, out)
 	}
 
-	name := os.Getenv("HERALD_LAB")
-	if name == "" {
-		name = fmt.Sprintf("bench-%06x", rand.Uint32N(1<<24))
-	}
-	cluster, err = lab.Up(ctx, lab.Options{Name: name, Nodes: 1, Owned: true, Out: os.Stderr})
+	cluster, err = lab.Up(ctx, lab.Options{Name: install.LabName("bench"), Nodes: 1, Owned: true, Out: os.Stderr})
 	if err != nil {
 		return 1, err
 	}

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,13 +125,10 @@ type desk struct {
 func newDesk(t *testing.T, root string) *desk {
 	t.Helper()
 	ctx := t.Context()
-	images, err := install.Images(root)
-	if err != nil {
-		t.Fatal(err)
-	}
 	d := &desk{root: root, programs: t.TempDir()}
 	const module = "heraldlb.io/herald/"
-	if err := gobuild.Build(ctx, gobuild.Release{Version: "dev"}, "linux", runtime.GOARCH, d.programs, module+"heraldctl", module+"e2etest/app/testapp", module+"e2etest/lab/cmd/lab"); err != nil {
+	err := gobuild.Build(ctx, gobuild.Release{Version: "dev"}, "linux", runtime.GOARCH, d.programs, module+"heraldctl", module+"e2etest/app/testapp", module+"e2etest/lab/cmd/lab")
+	if err != nil {
 		t.Fatal(err)
 	}
 	if *existing != "" {
@@ -140,7 +136,7 @@ func newDesk(t *testing.T, root string) *desk {
 			err = d.lab.LoadImages(ctx, d.standIn(t))
 		}
 	} else {
-		d.lab, err = fresh(t, append(images, d.standIn(t)))
+		d.lab, err = fresh(t, root, d.standIn(t))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -155,12 +151,8 @@ func newDesk(t *testing.T, root string) *desk {
 }
 
 // fresh brings up a lab that ends with the test.
-func fresh(t *testing.T, images []string) (*lab.Lab, error) {
-	name := os.Getenv("HERALD_LAB")
-	if name == "" {
-		name = fmt.Sprintf("docs-%06x", rand.Uint32N(1<<24))
-	}
-	l, err := lab.Up(t.Context(), lab.Options{Name: name, Nodes: 3, Owned: true, Images: images, Out: os.Stdout})
+func fresh(t *testing.T, root string, more ...string) (*lab.Lab, error) {
+	l, err := install.Up(t.Context(), root, "docs", more...)
 	if err == nil {
 		t.Cleanup(func() {
 			if err := l.Down(context.Background()); err != nil {

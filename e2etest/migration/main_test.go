@@ -6,9 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,91 +18,47 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
-	"heraldlb.io/herald/e2etest/app"
 	"heraldlb.io/herald/e2etest/install"
 	"heraldlb.io/herald/e2etest/lab"
 	"heraldlb.io/herald/e2etest/parts"
 	"heraldlb.io/herald/internal/oci"
 )
 
-const nodes = 3
+const nodes = install.SuiteNodes
 
 // The cluster of this run, which MetalLB serves, and what it is worked with.
 var (
 	cluster   *lab.Lab
 	kube      kubernetes.Interface
-	root      string
-	heraldctl string // the binary
+	root      string // of the checkout
+	heraldctl string // the program
 )
 
 func TestMain(m *testing.M) {
-	lab.Main()
-	flag.Parse()
-	if testing.Short() || os.Getuid() != 0 {
-		fmt.Println("skipped: end-to-end tests run a cluster in namespaces, which needs root and no -short")
-		return
-	}
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "error:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Minute) // MetalLB is built first, when it has not been
-	defer cancel()
-	if root, err = install.Root(); err != nil {
-		return 1, err
-	}
-	images, err := install.Images(root)
-	if err != nil {
-		return 1, err
-	}
-	dir, err := os.MkdirTemp("", "herald-migration-")
-	if err != nil {
-		return 1, err
-	}
-	defer os.RemoveAll(dir)
-	heraldctl = filepath.Join(dir, "heraldctl")
-	build := exec.CommandContext(ctx, "go", "build", "-o", heraldctl, "./heraldctl")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("%v: %w: %s", build, err, out)
-	}
-	archives, manifest, err := metalLB(ctx, dir)
-	if err != nil {
-		return 1, err
-	}
-	name := os.Getenv("HERALD_LAB")
-	if name == "" {
-		name = fmt.Sprintf("migration-%06x", rand.Uint32N(1<<24))
-	}
-	cluster, err = lab.Up(ctx, lab.Options{Name: name, Nodes: nodes, Owned: true, Images: append(images, archives...), Out: os.Stdout})
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, cluster.Down(context.WithoutCancel(ctx))) }()
-	cfg, err := cluster.RESTConfig()
-	if err != nil {
-		return 1, err
-	}
-	if kube, err = kubernetes.NewForConfig(cfg); err != nil {
-		return 1, err
-	}
-	for _, objects := range [][]byte{manifest, []byte(metalLBObjects), app.Deployment{Replicas: nodes}.Manifest()} {
-		if err := cluster.Apply(ctx, objects); err != nil {
-			return 1, err
-		}
-	}
-	err = install.Until(ctx, func() error {
-		return errors.Join(install.DeploymentReady(ctx, kube, "default", "testapp"), install.DeploymentReady(ctx, kube, metalLBNamespace, "controller"))
+	var manifest []byte
+	install.Main(m, install.SuiteOptions{
+		Name:    "migration",
+		Timeout: 40 * time.Minute, // MetalLB is built, when it has not been
+		Images: func(ctx context.Context, s *install.Suite) (archives []string, err error) {
+			archives, manifest, err = metalLB(ctx, s.Dir)
+			return archives, err
+		},
+		Prepare: func(ctx context.Context, s *install.Suite) (err error) {
+			cluster, kube, root = s.Lab, s.Kube, s.Root
+			if heraldctl, err = s.Program(ctx, "./heraldctl"); err != nil {
+				return err
+			}
+			for _, objects := range [][]byte{manifest, []byte(metalLBObjects)} {
+				if err := cluster.Apply(ctx, objects); err != nil {
+					return err
+				}
+			}
+			if err := s.App(ctx); err != nil {
+				return err
+			}
+			return install.Until(ctx, func() error { return install.DeploymentReady(ctx, kube, metalLBNamespace, "controller") })
+		},
 	})
-	if err != nil {
-		return 1, err
-	}
-	return m.Run(), nil
 }
 
 const metalLBNamespace = "metallb-system"

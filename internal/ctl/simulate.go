@@ -109,5 +109,5 @@ func (a *app) simulation(w io.Writer, s report.Simulation) {
 		}
 		fmt.Fprintln(w)
 	}
-	fmt.Fprintf(w, "%s would stay as they are, %d move, %d be lost, %d be announced anew.\n", report.Count(s.Kept, "address"), len(s.Moves), len(s.Lost), len(s.Gained))
+	fmt.Fprintf(w, "Addresses that stay as they are: %d; move: %d; are lost: %d; are announced anew: %d.\n", s.Kept, len(s.Moves), len(s.Lost), len(s.Gained))
 }

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"os"
@@ -52,11 +51,7 @@ func Up(ctx context.Context, nodes int) (*Stage, error) {
 		return nil, err
 	}
 	s := &Stage{Root: root, Dir: dir}
-	name := os.Getenv("HERALD_LAB")
-	if name == "" {
-		name = fmt.Sprintf("bench-%06x", rand.Uint32N(1<<24))
-	}
-	s.Lab, err = lab.Up(ctx, lab.Options{Name: name, Nodes: nodes, Owned: true, Images: images, Out: os.Stderr})
+	s.Lab, err = lab.Up(ctx, lab.Options{Name: install.LabName("bench"), Nodes: nodes, Owned: true, Images: images, Out: os.Stderr})
 	if err != nil {
 		return s, err
 	}
