@@ -43,7 +43,7 @@ func TestTheWayFromMetalLB(t *testing.T) {
 		goesOn(t, c)
 	}
 	dir := filepath.Join(t.TempDir(), "herald")
-	ok := t.Run("the configuration is converted, from the cluster and from files alike", func(t *testing.T) { convert(t, dir) }) &&
+	ok := t.Run("the configuration of the cluster and of files is converted alike", func(t *testing.T) { convert(t, dir) }) &&
 		t.Run("Herald observes", func(t *testing.T) { observes(t, dir, before, watcher, router) }) &&
 		t.Run("Herald's controller takes over", func(t *testing.T) {
 			kubectl(t, "-n", metalLBNamespace, "scale", "deployment", "controller", "--replicas", "0")
@@ -73,7 +73,7 @@ func TestTheWayFromMetalLB(t *testing.T) {
 					return fmt.Errorf("node %s has no session yet", node)
 				})
 			}
-			kubectl(t, "apply", "--server-side", "--force-conflicts", "-f", filepath.Join(dir, "bgp.yaml"))
+			kubectl(t, "replace", "-f", filepath.Join(dir, "bgp.yaml"))
 		}) &&
 		t.Run("MetalLB is removed", func(t *testing.T) {
 			kubectl(t, "delete", "namespace", metalLBNamespace, "--wait=false")

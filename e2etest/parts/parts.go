@@ -114,7 +114,7 @@ func Helm() Module {
 
 // MetalLB is the module of its two programs, with its manifest for the modes without FRR.
 func MetalLB() Module {
-	return Module{Name: "metallb", Version: "v0.15.2", Programs: []string{"controller", "speaker"}, file: "metallb",
+	return Module{Name: "metallb", Version: "v0.16.1", Programs: []string{"controller", "speaker"}, file: "metallb",
 		from: "go.universe.tf/metallb", keep: map[string]string{"config/manifests/metallb-native.yaml": "metallb-native.yaml"}}
 }
 

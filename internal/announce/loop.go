@@ -280,7 +280,7 @@ func (l *Loop) contribution(key types.NamespacedName) contribution {
 	if !ok {
 		return contribution{}
 	}
-	return contributionOf(svc, l.cluster.endpointSlices(key))
+	return contributionOf(svc, l.cluster.endpointSlices(key), l.observes)
 }
 
 // interfaces are the driver's interfaces as the ring tells of them.

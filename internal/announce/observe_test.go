@@ -23,7 +23,9 @@ func TestASpeakerThatObservesTellsAndAnnouncesNothing(t *testing.T) {
 		w.bgpPeers.Add(&v1beta1.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: "tor"}, Spec: v1beta1.BGPPeerSpec{PeerAddress: "198.51.100.1", MyASN: &asn, PeerASN: &asn}})
 		w.bgpAdv.Add(&v1beta1.BGPAdvertisement{ObjectMeta: metav1.ObjectMeta{Name: "all"}})
 		w.ring.become(nil)
-		w.services.Add(lbService("shop", corev1.ServiceExternalTrafficPolicyCluster, "192.0.2.100"))
+		shop := lbService("shop", corev1.ServiceExternalTrafficPolicyCluster, "192.0.2.100")
+		shop.Annotations = nil // another load balancer gave the address
+		w.services.Add(shop)
 		w.slices.Add(slice("shop-1", "shop", endpoint("n1", &yes, &yes)))
 		const told = "Ready=True ServicePathHealthy=True members=1 [] [n2] web/shop Observed L2 eth0, web/shop Observed BGP tor"
 		time.Sleep(5 * time.Second)

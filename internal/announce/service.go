@@ -27,9 +27,10 @@ type contribution struct {
 }
 
 // contributionOf reads a Service and its EndpointSlices. A Service that Herald gave no address adds nothing: another
-// implementation announces what it gave.
-func contributionOf(svc *corev1.Service, slices []*discoveryv1.EndpointSlice) contribution {
-	if !service.Marked(svc) {
+// implementation announces what it gave. It does add what a speaker that only observes would announce, whose controller
+// gives nothing.
+func contributionOf(svc *corev1.Service, slices []*discoveryv1.EndpointSlice, observes bool) contribution {
+	if !service.Marked(svc) && !observes {
 		return contribution{}
 	}
 	c := contribution{held: service.HeldBy(svc), labels: svc.Labels}

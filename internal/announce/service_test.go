@@ -68,7 +68,7 @@ func TestWhereTrafficCanBeServed(t *testing.T) {
 				half := len(tc.endpoints) / 2
 				c := contributionOf(lbService("shop", policy, "192.0.2.100"), []*discoveryv1.EndpointSlice{
 					slice("a", "shop", tc.endpoints[:half]...), slice("b", "shop", tc.endpoints[half:]...),
-				})
+				}, false)
 				got := map[string]bool{}
 				for _, n := range []string{"n1", "n2"} {
 					if c.servedBy(n) {
@@ -86,11 +86,11 @@ func TestWhereTrafficCanBeServed(t *testing.T) {
 func TestAnAddressThatHeraldDidNotGiveIsNotAnnounced(t *testing.T) {
 	svc := lbService("shop", corev1.ServiceExternalTrafficPolicyCluster, "192.0.2.100")
 	svc.Annotations = nil
-	if c := contributionOf(svc, nil); len(c.held) != 0 {
+	if c := contributionOf(svc, nil, false); len(c.held) != 0 {
 		t.Errorf("it adds %v", c.held)
 	}
 	svc.Status.Conditions = []metav1.Condition{{Type: service.ConditionAllocated, Status: metav1.ConditionTrue}}
-	if c := contributionOf(svc, nil); len(c.held) != 1 {
+	if c := contributionOf(svc, nil, false); len(c.held) != 1 {
 		t.Errorf("with the condition it adds %v", c.held)
 	}
 }

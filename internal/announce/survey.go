@@ -65,7 +65,7 @@ func (s Scene) planner() *planner {
 	}
 	for i := range s.Services {
 		key := types.NamespacedName{Namespace: s.Services[i].Namespace, Name: s.Services[i].Name}
-		p.setService(key, contributionOf(&s.Services[i], endpoints[key]))
+		p.setService(key, contributionOf(&s.Services[i], endpoints[key], false))
 	}
 	for addr, owner := range s.Claims {
 		p.claims[addr] = election.Claim{Node: owner, Epoch: 1}

@@ -27,7 +27,7 @@ func TestASurveyComesTrue(t *testing.T) {
 		endpoints := slice(svc.Name, svc.Name, endpoint("n1", nil, nil))
 		scene.Services = append(scene.Services, *svc)
 		scene.EndpointSlices = append(scene.EndpointSlices, *endpoints)
-		s.service(svc.Name, contributionOf(svc, []*discoveryv1.EndpointSlice{endpoints}))
+		s.service(svc.Name, contributionOf(svc, []*discoveryv1.EndpointSlice{endpoints}, false))
 	}
 	same := func(when string) {
 		t.Helper()

@@ -40,7 +40,7 @@ func TestWhatIsTrimmedSaysTheSame(t *testing.T) {
 	n.Status.Images = []corev1.ContainerImage{{Names: []string{waste}}}
 	meta(&n.ObjectMeta)
 
-	wantService := contributionOf(svc.DeepCopy(), []*discoveryv1.EndpointSlice{endpoints.DeepCopy()})
+	wantService := contributionOf(svc.DeepCopy(), []*discoveryv1.EndpointSlice{endpoints.DeepCopy()}, false)
 	wantNode := nodeOf(n.DeepCopy())
 	for _, o := range []any{svc, endpoints, n} {
 		if _, err := trim(o); err != nil {
@@ -50,7 +50,7 @@ func TestWhatIsTrimmedSaysTheSame(t *testing.T) {
 			t.Errorf("there is waste in %s (%v)", b, err)
 		}
 	}
-	if got := contributionOf(svc, []*discoveryv1.EndpointSlice{endpoints}); !got.equal(wantService) || len(got.held) != 1 || len(got.nodes) != 1 {
+	if got := contributionOf(svc, []*discoveryv1.EndpointSlice{endpoints}, false); !got.equal(wantService) || len(got.held) != 1 || len(got.nodes) != 1 {
 		t.Errorf("the Service adds %+v, want %+v", got, wantService)
 	}
 	if got := nodeOf(n); !got.equal(wantNode) || !got.draining || !got.cordoned {

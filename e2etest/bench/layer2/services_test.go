@@ -2,6 +2,7 @@ package layer2
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -125,7 +126,7 @@ func (s *scene) endpoint(svc *corev1.Service, family corev1.IPFamily) *discovery
 	}
 	return &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
-			Name:   svc.Name + "-" + strings.ToLower(string(family)),
+			Name:   endpointsName(svc, family),
 			Labels: map[string]string{discoveryv1.LabelServiceName: svc.Name, label: svc.Labels[label]},
 		},
 		AddressType: discoveryv1.AddressType(family),
@@ -137,6 +138,10 @@ func (s *scene) endpoint(svc *corev1.Service, family corev1.IPFamily) *discovery
 	}
 }
 
+func endpointsName(svc *corev1.Service, family corev1.IPFamily) string {
+	return svc.Name + "-" + strings.ToLower(string(family))
+}
+
 // remove deletes the Services of a name and waits until they are gone.
 func (s *scene) remove(b *testing.B, name string) {
 	if b.Failed() {
@@ -145,16 +150,18 @@ func (s *scene) remove(b *testing.B, name string) {
 	opts := metav1.ListOptions{LabelSelector: label + "=" + name}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if err := s.Kube.DiscoveryV1().EndpointSlices(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, opts); err != nil {
-		b.Error(err)
-	}
 	list, err := s.Kube.CoreV1().Services(namespace).List(ctx, opts)
 	if err != nil {
 		b.Error(err)
 		return
 	}
 	s.each(b, len(list.Items), func(ctx context.Context, i int) error {
-		return s.Kube.CoreV1().Services(namespace).Delete(ctx, list.Items[i].Name, metav1.DeleteOptions{})
+		svc := &list.Items[i]
+		var failed []error
+		for _, family := range svc.Spec.IPFamilies {
+			failed = append(failed, s.Kube.DiscoveryV1().EndpointSlices(namespace).Delete(ctx, endpointsName(svc, family), metav1.DeleteOptions{}))
+		}
+		return errors.Join(append(failed, s.Kube.CoreV1().Services(namespace).Delete(ctx, svc.Name, metav1.DeleteOptions{}))...)
 	})
 	stage.UntilEvery(b, time.Second, func(ctx context.Context) error {
 		list, err := s.Kube.CoreV1().Services(namespace).List(ctx, opts)
