@@ -107,7 +107,7 @@ e2e: images-host ## end-to-end tests on real clusters in this machine (root)
 situations: images-host ## what breaks users' clusters, made on a real one (root)
 	$(GO) test -count=1 -timeout 25m -parallel 6 -v ./e2etest/situations
 
-# These are not in `make test` before all that they do has passed.
+# These three take longer than every change should wait for; what of the pages needs no cluster is part of `make unit`.
 .PHONY: lifecycle docs migration
 lifecycle: images-host ## Herald is installed by manifest and by chart, upgraded under traffic and taken out again (root)
 	$(GO) test -count=1 -timeout 25m -v ./e2etest/lifecycle
@@ -119,7 +119,7 @@ migration: images-host ## from MetalLB to Herald, under clients that go on (root
 	$(GO) test -count=1 -timeout 35m -v ./e2etest/migration
 
 .PHONY: test-long
-test-long: images-host ## what is too long for CI: more histories, sessions with routers again and again, BFD on busy cores (root; half an hour)
+test-long: lifecycle docs migration ## what is too long for CI: a whole life, the pages, the way over, more histories, sessions with routers again and again, busy cores (root; an hour or more)
 	$(GO) test -count=1 -timeout 60m -run '^TestSimulation$$' ./internal/announce -simulation.histories 50000
 	$(GO) test -count=1 -timeout 60m -run '^TestRandomHistoriesMatchTheModel$$' ./internal/ipam -rapid.checks 100000
 	@# Each in a process of its own: Go remembers the interfaces of namespaces that are gone.
