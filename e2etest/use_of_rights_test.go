@@ -109,13 +109,8 @@ func excused(e *auditv1.Event) bool {
 	})
 }
 
-var compareRights = flag.Bool("rights", false, "compare what Herald's programs may do with what they did in all tests; not seen to pass in a whole run yet")
-
 // What Herald's programs may do and what they did in all tests of this package are the same.
 func TestEveryRightIsUsedAndNoneIsMissing(t *testing.T) {
-	if !*compareRights {
-		t.Skip("not asked for: -rights")
-	}
 	if flag.Lookup("test.run").Value.String() != "" || flag.Lookup("test.skip").Value.String() != "" {
 		t.Skip("only all tests together use all rights")
 	}
