@@ -19,6 +19,7 @@ import (
 	"heraldlb.io/herald/e2etest/app"
 	"heraldlb.io/herald/e2etest/install"
 	"heraldlb.io/herald/e2etest/parts"
+	"heraldlb.io/herald/e2etest/probe"
 )
 
 // pools are one of addresses on the nodes' network, and one that every node tells the router of.
@@ -255,13 +256,16 @@ func (s *transcript) unnoticed(manifest, tag string, lan, routed []netip.Addr) {
 		owners = append(owners, s.owner(a))
 	}
 	onLAN, behind := s.use("client", lan, held), s.use("remote", routed, held)
+	control := s.past("client", "lan")
 	hops := s.nextHops(routed[0])
 	s.kubectl("apply", "--server-side", "-f", manifest)
 	s.settled(tag)
 	onLAN.goOn(s.t, 200)
 	behind.goOn(s.t, 200)
+	past := control.Stop()
+	s.say("%d new connections past Herald, %d not answered within %v", past.Attempts, len(past.Failures), probe.DefaultTimeout/2)
 	for _, u := range []*users{onLAN, behind} {
-		u.unharmed(s)
+		u.unharmed(s, past)
 	}
 	changes, err := hops.Stop()
 	if err != nil {
