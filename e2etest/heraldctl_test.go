@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,14 +29,14 @@ import (
 // commands runs heraldctl where kubectl would be run, and returns all that it prints.
 type commands func(t *testing.T, args ...string) (out string, code int)
 
-// heraldctl builds the program.
+// program builds heraldctl, once for all tests, and returns its path.
+var program = sync.OnceValues(func() (string, error) { return suite.Program(context.Background(), "./heraldctl") })
+
 func heraldctl(t *testing.T) commands {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "heraldctl")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./heraldctl")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v: %s", build, err, out)
+	program, err := program()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return func(t *testing.T, args ...string) (out string, code int) {
 		t.Helper()

@@ -19,6 +19,7 @@ const nodes = install.SuiteNodes
 
 // The cluster of this run, with Herald, a pool of LAN addresses and three pods of the test application in it.
 var (
+	suite   *install.Suite
 	cluster *lab.Lab
 	kube    kubernetes.Interface
 	root    string // of the checkout
@@ -26,7 +27,7 @@ var (
 
 func TestMain(m *testing.M) {
 	install.Main(m, install.SuiteOptions{Name: "e2e", Prepare: func(ctx context.Context, s *install.Suite) error {
-		cluster, kube, root = s.Lab, s.Kube, s.Root
+		suite, cluster, kube, root = s, s.Lab, s.Kube, s.Root
 		return s.Everything(ctx)
 	}})
 }

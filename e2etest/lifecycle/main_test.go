@@ -21,6 +21,7 @@ const nodes = install.SuiteNodes
 var existing = flag.String("lab", "", "`name` of a lab without Herald that is up, to be used in place of a new one")
 
 var (
+	suite   *install.Suite
 	cluster *lab.Lab
 	kube    kubernetes.Interface
 	root    string // of the checkout
@@ -28,7 +29,7 @@ var (
 
 func TestMain(m *testing.M) {
 	install.Main(m, install.SuiteOptions{Name: "life", Existing: existing, Prepare: func(ctx context.Context, s *install.Suite) error {
-		cluster, kube, root = s.Lab, s.Kube, s.Root
+		suite, cluster, kube, root = s, s.Lab, s.Kube, s.Root
 		return s.App(ctx)
 	}})
 }

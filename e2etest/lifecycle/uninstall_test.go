@@ -25,11 +25,9 @@ import (
 func TestUninstallingInAnyOrderLeavesNothing(t *testing.T) {
 	manifest := filepath.Join(root, "manifests", "herald.yaml")
 	without(t)
-	program := filepath.Join(t.TempDir(), "heraldctl")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./heraldctl")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v: %s", build, err, out)
+	program, err := suite.Program(t.Context(), "./heraldctl")
+	if err != nil {
+		t.Fatal(err)
 	}
 	ctl := func(s *transcript, args ...string) {
 		s.t.Helper()
