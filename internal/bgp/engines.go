@@ -99,8 +99,7 @@ func (s *Speaker) staff(present map[group][]Peer) (fresh map[group]bool) {
 			level.Info(s.logger).Log("msg", "BGP sessions are set up anew: the router ID has changed", "router_id", routerID)
 			s.replace(g)
 		case len(present[g]) == 0:
-			_ = e.drop(nil, nil) // what is refused ends with it
-			e.stop(false)
+			e.stop(false, "the peer is removed from the configuration")
 			delete(s.engines, g)
 		}
 	}
@@ -134,7 +133,7 @@ func (s *Speaker) replace(g group) {
 	for name := range s.engines[g].peers {
 		s.waited[name] = struct{}{}
 	}
-	s.engines[g].stop(true)
+	s.engines[g].stop(true, "the session is set up anew")
 	delete(s.engines, g)
 }
 

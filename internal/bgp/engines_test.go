@@ -1,9 +1,12 @@
 package bgp
 
 import (
+	"io"
 	"maps"
+	"net"
 	"net/netip"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/go-kit/log"
@@ -62,10 +65,38 @@ func TestAnEngineNeedsLittleMemory(t *testing.T) {
 	before := inUse()
 	e, err := start(netip.MustParseAddr("192.0.2.11"), netip.Addr{}, log.NewNopLogger(), newSessions(log.NewNopLogger()))
 	check(t, err)
-	defer e.stop(false)
+	defer e.stop(false, "")
 	after := inUse()
 	t.Logf("%d KiB", (int64(after)-int64(before))>>10)
 	if after > before+4<<20 {
 		t.Error("GoBGP without a peer has more than 4 MiB in use")
+	}
+}
+
+// TestNothingIsBeingOpenedOnceGoBGPIsStopped: not in parallel, for it looks for what other tests would have too.
+func TestNothingIsBeingOpenedOnceGoBGPIsStopped(t *testing.T) {
+	h := newHost(t, "stop0", []string{"198.51.100.11/24"}, []string{"198.51.100.101/24"})
+	asked := make(chan struct{}, 1)
+	router(h, "198.51.100.101", func(c net.Conn) {
+		select {
+		case asked <- struct{}{}:
+		default:
+		}
+		_, _ = io.Copy(io.Discard, c)
+	})
+	s := newSpeaker(t)
+	s.Apply(peersOf(t, "silent {peerAddress: 198.51.100.101, myASN: 64512, peerASN: 64513}"), nil)
+	const opens = "newOutGoingConnManager"
+	goroutines := func() string {
+		buf := make([]byte, 1<<20)
+		return string(buf[:runtime.Stack(buf, true)])
+	}
+	<-asked
+	if !strings.Contains(goroutines(), opens) {
+		t.Fatalf("GoBGP does not open connections by a goroutine of %s any more", opens)
+	}
+	s.Leave(t.Context(), Restart, 0)
+	if all := goroutines(); strings.Contains(all, opens) {
+		t.Errorf("GoBGP is stopped and still opens a connection:\n%s", all)
 	}
 }

@@ -42,21 +42,11 @@ func (s *Speaker) Leave(ctx context.Context, d Departure, drainDelay time.Durati
 		s.drain(ctx, drainDelay)
 	}
 	s.mu.Lock()
-	for _, session := range s.sessions.list() {
-		if e := s.engineOf(session.Peer); e != nil && session.State == Established && (d == Drain || !session.GracefulRestart) {
-			_ = e.server.DisablePeer(ctx, &api.DisablePeerRequest{Address: session.Address.String(), Communication: text}) // it is there
-		}
-	}
-	s.mu.Unlock()
-	s.sessions.await(func(session Session) bool {
-		return session.State != Established || d == Restart && session.GracefulRestart
-	})
-	s.mu.Lock()
 	engines := s.engines
 	s.engines = nil
 	s.mu.Unlock()
 	for _, e := range engines {
-		e.stop(d == Restart)
+		e.stop(d == Restart, text)
 	}
 }
 
@@ -90,15 +80,41 @@ func (s *Speaker) drain(ctx context.Context, delay time.Duration) {
 	time.Sleep(goodbye / 4) // GoBGP does not tell when what it was given has been sent
 }
 
-// await waits until all sessions are so, or goodbye is over.
-func (t *sessions) await(so func(Session) bool) {
-	for deadline := time.Now().Add(goodbye); time.Now().Before(deadline); time.Sleep(poll) {
-		all := true
-		for _, session := range t.list() {
-			all = all && so(session)
+// stop ends GoBGP and says why to the routers. With quiet, those that agreed to a graceful restart hear nothing of it and
+// keep the routes.
+func (e *engine) stop(quiet bool, why string) {
+	forgets := map[string]bool{} // whose router would, by address
+	for _, one := range e.sessions.list() {
+		forgets[one.Address.String()] = one.State == Established && !one.GracefulRestart
+	}
+	e.end(why, func(p *api.Peer) bool {
+		switch p.State.SessionState {
+		case api.PeerState_SESSION_STATE_OPENCONFIRM, api.PeerState_SESSION_STATE_ESTABLISHED:
+			return !quiet || forgets[p.Conf.NeighborAddress]
 		}
-		if all {
+		return true
+	})
+	_ = e.server.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: quiet}) // fails only when it never started
+	e.unwatch()
+}
+
+// end ends the sessions with some peers, established or not, and waits until that is done, or goodbye is over. GoBGP
+// v4.8.0 may close the connection to a peer that it is to forget before it has said why, and routers keep the routes
+// then; and when it is to stop, it takes away what a connection that is being opened still needs.
+func (e *engine) end(why string, which func(*api.Peer) bool) {
+	for deadline := time.Now().Add(goodbye); time.Now().Before(deadline); time.Sleep(poll) {
+		var left []string
+		_ = e.server.ListPeer(context.Background(), &api.ListPeerRequest{}, func(p *api.Peer) { // fails only when it never started
+			ended := p.State.SessionState == api.PeerState_SESSION_STATE_IDLE && p.State.AdminState == api.PeerState_ADMIN_STATE_DOWN
+			if !ended && which(p) {
+				left = append(left, p.Conf.NeighborAddress)
+			}
+		})
+		if len(left) == 0 {
 			return
+		}
+		for _, address := range left {
+			_ = e.server.DisablePeer(context.Background(), &api.DisablePeerRequest{Address: address, Communication: why}) // it is there
 		}
 	}
 }

@@ -194,16 +194,10 @@ func start(routerID, listen netip.Addr, logger log.Logger, sessions *sessions) (
 		}
 	}
 	if err != nil {
-		e.stop(false)
+		e.stop(false, "")
 		return nil, startError(routerID, listen, err)
 	}
 	return e, nil
-}
-
-// stop ends GoBGP. With quiet, peers that agreed to a graceful restart hear nothing of it and keep the routes.
-func (e *engine) stop(quiet bool) {
-	_ = e.server.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: quiet}) // fails only when it never started
-	e.unwatch()
 }
 
 func (e *engine) setPolicies(p *api.SetPoliciesRequest) error {
@@ -235,23 +229,18 @@ func (e *engine) announce(treatments []*treatment, steps []step, peers []Peer, p
 	return e.tell(steps)
 }
 
-// drop ends the sessions with those that are none of the peers any more, or at another address. Their routers are told first:
-// GoBGP may close the connection to a peer that it is to forget before it has said so, and routers keep the routes then.
+// drop ends the sessions with those that are none of the peers any more, or at another address.
 func (e *engine) drop(peers []Peer, places map[string]place) error {
-	var gone []string
+	var gone, at []string
 	for _, name := range slices.Sorted(maps.Keys(e.peers)) {
 		stays := slices.ContainsFunc(peers, func(p Peer) bool { return p.Name == name })
-		if stays && e.peers[name].Conf.NeighborAddress == places[name].address.String() {
-			continue
+		if address := e.peers[name].Conf.NeighborAddress; !stays || address != places[name].address.String() {
+			gone, at = append(gone, name), append(at, address)
 		}
-		gone = append(gone, name)
-		_ = e.server.DisablePeer(context.Background(), &api.DisablePeerRequest{ // it is there
-			Address: e.peers[name].Conf.NeighborAddress, Communication: "the peer is removed from the configuration",
-		})
 	}
-	e.sessions.await(func(session Session) bool {
-		return session.State != Established || !slices.Contains(gone, session.Peer)
-	})
+	if len(gone) > 0 {
+		e.end("the peer is removed from the configuration", func(p *api.Peer) bool { return slices.Contains(at, p.Conf.NeighborAddress) })
+	}
 	for _, name := range gone {
 		if err := e.remove(name); err != nil {
 			return err
