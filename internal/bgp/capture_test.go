@@ -170,10 +170,15 @@ func TestCapturedMessages(t *testing.T) {
 			}
 			say("open")
 			send(c, wire.NewBGPKeepAliveMessage())
-			go func() { _, _ = io.Copy(io.Discard, c) }()
+			closed := make(chan struct{})
+			go func() {
+				defer close(closed)
+				_, _ = io.Copy(io.Discard, c)
+			}()
 			say("update-ipv4", "update-ipv6", "end-of-rib-ipv4", "end-of-rib-ipv6")
 			<-next
 			say("notification-administrative-shutdown")
+			<-closed // by the other side: GoBGP does not read what is said to it once it cannot write
 		})
 	}
 	s := newSpeaker(t)
