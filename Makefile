@@ -93,7 +93,9 @@ lint: ## static checks: formatting, vet, staticcheck, and that what is generated
 .PHONY: unit
 unit: ## unit tests, with the race detector where there is a C compiler
 	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -x -E 'heraldlb.io/herald/e2etest(/lab|/lifecycle|/docs|/situations|/migration)?')
+	@# Without it: what takes too long with it, and what GoBGP's own races end.
 	$(if $(RACE),$(GO) test -run '^TestSimulation$$' ./internal/announce)
+	$(if $(RACE),$(GO) test ./internal/bgp)
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME, 60s unless told
