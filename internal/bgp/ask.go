@@ -114,7 +114,7 @@ func (q question) listen(conn net.Conn) string {
 		case err != nil && opened:
 			return "" // it took its time, or changed its mind
 		case errors.Is(err, unix.ECONNRESET) || errors.Is(err, io.EOF):
-			return "the router closes the connection without a word: does it have this node as a neighbor, and is that not shut down?"
+			return "the router closes the connection without a word: does it have this node as a neighbor, is that not shut down, and what does its log say?"
 		case err != nil:
 			return "the router accepts the connection and says nothing"
 		}
@@ -220,11 +220,15 @@ func communicated(n *wire.BGPNotification) string {
 	return strings.ToValidUTF8(string(n.Data[1:1+int(n.Data[0])]), "\ufffd")
 }
 
+// roleMismatch refuses a session by RFC 9234, section 4.2, of which GoBGP v4.8.0 knows nothing.
+const roleMismatch = 11
+
 // remedies are what to do about NOTIFICATIONs, by code and subcode.
 var remedies = map[[2]uint8]string{
 	{wire.BGP_ERROR_OPEN_MESSAGE_ERROR, wire.BGP_ERROR_SUB_BAD_PEER_AS}:            "one side's AS number is not what the other expects: compare myASN, localASN and peerASN with the router's",
 	{wire.BGP_ERROR_OPEN_MESSAGE_ERROR, wire.BGP_ERROR_SUB_BAD_BGP_IDENTIFIER}:     "both sides have the same router ID: set routerID, or change the router's",
 	{wire.BGP_ERROR_OPEN_MESSAGE_ERROR, wire.BGP_ERROR_SUB_UNSUPPORTED_CAPABILITY}: "the router insists on something that it is not offered: compare families with the router's",
+	{wire.BGP_ERROR_OPEN_MESSAGE_ERROR, roleMismatch}:                              "the router insists on a BGP role, and Herald has none: lift that there for this node",
 	{wire.BGP_ERROR_CEASE, wire.BGP_ERROR_SUB_CONNECTION_REJECTED}:                 "the router has no such neighbor, or has it shut down",
 }
 

@@ -1,8 +1,10 @@
 package bgp
 
 import (
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -66,5 +68,25 @@ router bgp 64513
 		"silent":     "accepts the connection and says nothing",
 	} {
 		eventually(t, peer+" says "+why, func() bool { return strings.Contains(sessionOf(s, peer).LastError, why) })
+	}
+}
+
+// BIRD hears nobody for a while after it has refused a session, so GoBGP is not in the way here.
+func TestWhatBIRDRefuses(t *testing.T) {
+	parallel(t)
+	h := newHost(t, "ask2", []string{"198.51.102.11/24", "198.51.102.12/24"}, []string{"198.51.102.101/24", "198.51.102.102/24"})
+	newBIRD(h, `
+protocol bgp node1 { local 198.51.102.101 as 64513; neighbor 198.51.102.11 as 64512; passive; error wait time 1, 1; ipv4 { import all; export none; }; ipv6 { mandatory; import all; export none; }; }
+protocol bgp node2 { local 198.51.102.102 as 64513; neighbor 198.51.102.12 as 64512; passive; error wait time 1, 1; local role provider; require roles; ipv4 { import all; export none; }; }
+`)
+	for i, why := range []string{"unsupported capability): the router insists", "the router insists on a BGP role"} {
+		router := fmt.Sprintf("198.51.102.10%d", i+1)
+		q := question{
+			peer:     peersOf(t, "bird {peerAddress: "+router+", myASN: 64512, peerASN: 64513}")[0],
+			at:       place{address: netip.MustParseAddr(router), source: netip.MustParseAddr(fmt.Sprintf("198.51.102.1%d", i+1))},
+			routerID: netip.MustParseAddr("192.0.2.11"),
+			offer:    []wire.ParameterCapabilityInterface{wire.NewCapMultiProtocol(wire.RF_IPv4_UC), wire.NewCapFourOctetASNumber(64512)},
+		}
+		eventually(t, "BIRD says "+why, func() bool { return strings.Contains(ask(t.Context(), q), why) })
 	}
 }
