@@ -153,7 +153,7 @@ func (n *simNode) meets(o *simNode) {
 			n.exchange(p)
 		}
 	}
-	n.isJoined()
+	n.later(0, n.isJoined) // after what it heard was taken in
 	for _, p := range n.w.nodes {
 		p.notice(n, simPacketLeast, 100*time.Millisecond)
 		n.notice(p, simPacketLeast, 100*time.Millisecond)

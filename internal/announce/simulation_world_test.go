@@ -469,6 +469,9 @@ func (w *simWorld) blind() {
 			w.say("%s can reach the API server", n.name)
 			n.api = true
 			n.freshAt = w.now
+			if n.missed {
+				w.fault = w.now // what it has missed happens to it now
+			}
 			if n.speaking() {
 				n.read()
 			}
