@@ -99,7 +99,7 @@ func (s *Speaker) staff(present map[group][]Peer) (fresh map[group]bool) {
 			level.Info(s.logger).Log("msg", "BGP sessions are set up anew: the router ID has changed", "router_id", routerID)
 			s.replace(g)
 		case len(present[g]) == 0:
-			e.stop(false, "the peer is removed from the configuration")
+			e.stop(false, removed)
 			delete(s.engines, g)
 		}
 	}

@@ -26,6 +26,9 @@ const (
 	poll    = 10 * time.Millisecond
 )
 
+// removed is what routers are told whose peer is there no more.
+const removed = "the peer is removed from the configuration"
+
 // Leave ends all sessions, and Apply does nothing any more. drainDelay is how long routers have to turn to other nodes
 // before the routes are withdrawn; it ends early when ctx is done. Sessions tells meanwhile how far it is.
 func (s *Speaker) Leave(ctx context.Context, d Departure, drainDelay time.Duration) {

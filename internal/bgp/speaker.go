@@ -239,7 +239,7 @@ func (e *engine) drop(peers []Peer, places map[string]place) error {
 		}
 	}
 	if len(gone) > 0 {
-		e.end("the peer is removed from the configuration", func(p *api.Peer) bool { return slices.Contains(at, p.Conf.NeighborAddress) })
+		e.end(removed, func(p *api.Peer) bool { return slices.Contains(at, p.Conf.NeighborAddress) })
 	}
 	for _, name := range gone {
 		if err := e.remove(name); err != nil {
